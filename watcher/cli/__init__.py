@@ -1,0 +1,141 @@
+"""The command line: one file a command, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.errors import WatcherError
+from watcher.version import __version__
+
+# Name, module, and the line in `--help`: none of the modules is imported to show it.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Watch until stopped: the daemon."),
+    "add": ("add", "Register batches to be watched."),
+    "ls": ("ls", "List the open batches."),
+    "show": ("show", "Show one batch: its timeline, events and deliveries."),
+    "wait": ("wait", "Wait until batches have ended."),
+    "rm": ("rm", "Stop watching batches; the provider's batch stays."),
+    "events": ("events", "Show what happened."),
+    "deliveries": ("deliveries", "Show what was told to whom."),
+    "redeliver": ("redeliver", "Send events again."),
+    "routes": ("routes", "Show who is told what, and what nobody is told."),
+    "status": ("status", "Show whether all is well."),
+    "check": ("check", "Check the configuration, credentials and channels; sends nothing."),
+    "test": ("test", "Send a test message through channels."),
+    "demo": ("demo", "See it work in a minute: no key, no network."),
+    "init": ("init", "Write a commented configuration file."),
+    "health": ("health", "Exit 0 when a daemon is alive and its loops turn."),
+    "backup": ("backup", "Write a consistent copy of the state."),
+    "completion": ("completion", "Print the shell's completion script."),
+}
+ALIASES = {"list": "ls"}
+HELP = """Watches LLM batch jobs at their providers and tells people what became of them.
+
+Try `watcher demo` first. With a key in the environment: `watcher wait batch_…`.
+"""
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"watcher.cli.{COMMANDS[name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in ALIASES and name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
+            hint = f"; did you mean `watcher {close[0]}`?" if close else "; see watcher --help"
+            raise click.UsageError(f"no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Commands,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.version_option(__version__, prog_name="watcher", message="%(prog)s %(version)s")
+@common_options(json=True)
+@click.pass_context
+def root(ctx: click.Context, common: Common) -> None:
+    """The command without a command: its help."""
+    del common
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    code = _run(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result: Any = root.main(arguments, prog_name="watcher", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        _say(error.format_message().rstrip(".").replace("\n", " "))
+        return 2
+    except WatcherError as error:
+        _say(str(error))
+        if "--debug" in arguments:
+            raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`watcher ls | head`): that is no trouble.
+        _forget_output()
+        return 0
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        _say(f"our own fault, please report it: {type(error).__name__}: {error}")
+        _say("run it again with --debug for the whole story")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str) -> None:
+    click.echo(f"watcher: {text}", err=True)
+
+
+def _forget_output() -> None:
+    # The interpreter would flush it once more at exit and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

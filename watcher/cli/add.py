@@ -1,0 +1,189 @@
+"""watcher add: registers ids, given or read from standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import note, print_json, warn_of_dead
+from watcher.errors import ProviderError, UsageError
+from watcher.text import clean_line, plural
+
+if TYPE_CHECKING:
+    from watcher.client import LocalClient
+    from watcher.model import Batch
+
+NAME_LENGTH = 200
+# What standard input may hold: a hundred thousand create replies and more.
+MOST_INPUT = 256 * 1024 * 1024
+
+
+@click.command(name="add")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.option("--account", help="The account they belong to.")
+@click.option("--name", help="What messages call it.")
+@click.option("--tag", multiple=True, help="A tag, for routes and selections.")
+@click.option("--group", help="The name of the piece of work it is part of.")
+@click.option("--channel", multiple=True, help="Tell this channel too.")
+@click.option("--quiet-if-ended", is_flag=True, help="Do not tell what has already ended.")
+@common_options(json=True)
+def command(
+    *,
+    common: Common,
+    ids: tuple[str, ...],
+    account: str | None,
+    name: str | None,
+    tag: tuple[str, ...],
+    group: str | None,
+    channel: tuple[str, ...],
+    quiet_if_ended: bool,
+) -> None:
+    """Register batches to be watched; `-` reads ids or JSON from standard input.
+
+    Registered again, the options given replace and the others stay.
+    """
+    from watcher.client import Wish, user_name
+
+    given = {"--name": (name,), "--tag": tag, "--group": (group,)}
+    for option, texts in given.items():
+        _check_texts(option, texts)
+    wish = Wish(
+        name=name,
+        tags=tag or None,
+        group=group,
+        channels=channel or None,
+        quiet_if_ended=True if quiet_if_ended else None,
+    )
+    wanted_ids = read_ids(ids)
+    if not wanted_ids:
+        message = "standard input holds no id"
+        raise UsageError(message)
+    client = common.client()
+    with client.opened(create=False):
+        wanted = client.registering(
+            ((text, account) for text in wanted_ids),
+            wish,
+            registered_by=user_name() or "command line",
+        )
+    with client.opened(create=True):
+        batches = client.register(wanted)
+        if common.json:
+            from watcher.documents import batch_document
+
+            print_json([batch_document(batch) for batch in batches])
+        else:
+            for batch in batches:
+                click.echo(batch.key)
+        _say_who(client, batches)
+        warn_of_dead(client)
+
+
+def _check_texts(option: str, texts: Any) -> None:
+    for text in texts:
+        if text is None:
+            continue
+        if not text.strip() or not text.isprintable():
+            message = f"{option} {clean_line(text, 60)!r}: give printable text"
+            raise UsageError(message)
+        if len(text) > NAME_LENGTH:
+            message = f"{option} has more than {NAME_LENGTH} characters"
+            raise UsageError(message)
+
+
+def _say_who(client: LocalClient, batches: list[Batch]) -> None:
+    """Who will look, and who will be told."""
+    daemon = client.daemon()
+    looks = f"daemon pid {daemon.pid}" if daemon.alive else "nobody: start watcher run"
+    channels = client.directory().channels
+    if not channels:
+        tells = "no channel is configured"
+    else:
+        tells = ", ".join(_told(client, batches, channels)) or "nobody: no route takes it"
+    note(f"registered {plural(len(batches), 'batch')}; looked at by {looks}; told: {tells}")
+
+
+def _told(client: LocalClient, batches: list[Batch], channels: tuple[str, ...]) -> list[str]:
+    """The channels that would hear of one of these completing or failing."""
+    from dataclasses import replace
+
+    from watcher.lifecycle import severity_of
+    from watcher.model import Event, EventType, Outcome, Status
+    from watcher.routing import audience
+
+    board, told = client.board(), set()
+    for batch in batches[:100]:
+        for status, outcome in ((Status.COMPLETED, Outcome.OK), (Status.FAILED, Outcome.EMPTY)):
+            kind = EventType(f"batch.{status}")
+            ended = replace(batch, status=status, outcome=outcome)
+            severity = severity_of(kind, status, outcome)
+            event = Event("", kind, severity, 0, account=batch.account, batch=ended)
+            told |= {choice.channel for choice in audience(event, board) if choice.taken}
+    return [channel for channel in channels if channel in told]
+
+
+def read_ids(ids: tuple[str, ...]) -> list[str]:
+    """The ids given, with `-` replaced by those on standard input."""
+    texts: list[str] = []
+    for id_ in ids:
+        texts += _from_input(sys.stdin.buffer.read(MOST_INPUT + 1)) if id_ == "-" else [id_]
+    return texts
+
+
+def _from_input(raw: bytes) -> list[str]:
+    """Ids one a line, or JSON, or JSON Lines, as create calls returned them."""
+    if len(raw) > MOST_INPUT:
+        message = f"standard input holds more than {MOST_INPUT >> 20} MiB"
+        raise UsageError(message)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        message = "standard input is not UTF-8 text"
+        raise UsageError(message) from None
+    stripped = text.lstrip()
+    if stripped.startswith(("{", "[")):
+        try:
+            return _ids_of(json.loads(text), "standard input")
+        except (ValueError, RecursionError):
+            # Several documents: one a line.
+            pass
+    texts = []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip()
+        if not line:
+            continue
+        where = f"line {number} of standard input"
+        if line.startswith(("{", "[", '"')):
+            try:
+                document = json.loads(line)
+            except (ValueError, RecursionError):
+                raise UsageError(f"{where} is not valid JSON") from None
+            texts += _ids_of(document, where)
+        else:
+            texts.append(line)
+    return texts
+
+
+def _ids_of(document: object, where: str) -> list[str]:
+    from watcher.directory import NOWHERE
+    from watcher.providers import ProviderOptions, build
+
+    if isinstance(document, str):
+        return [document]
+    if isinstance(document, dict) and isinstance(document.get("data"), list):
+        document = document["data"]
+    if isinstance(document, list):
+        return [
+            id_
+            for number, one in enumerate(document, 1)
+            for id_ in _ids_of(one, f"item {number} of {where}")
+        ]
+    try:
+        reader = build("openai-compatible", ProviderOptions(base_url=NOWHERE))
+        return [reader.read_created(document)]
+    except ProviderError:
+        message = f"{where} holds no id: give what the create call returned"
+        raise UsageError(message) from None

@@ -1,0 +1,172 @@
+"""watcher check: everything that can be known before it matters; it sends nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import note, print_json, styled
+from watcher.errors import ConfigError, StoreError, Unauthorized, WatcherError
+from watcher.routing import untaken_types
+from watcher.text import plural
+
+if TYPE_CHECKING:
+    from watcher.app import App
+    from watcher.config import Settings
+
+
+@click.command(name="check")
+@click.option("--offline", is_flag=True, help="Make no request.")
+@common_options(json=True)
+def command(*, common: Common, offline: bool) -> int:
+    """Read the configuration, open the state, try each credential, parse each channel.
+
+    Each account's credential is tried with one harmless request. Nothing is sent.
+    """
+    import anyio
+
+    settings = common.settings()
+    results = [_state(settings)]
+    results += anyio.run(_accounts, settings, offline)
+    results += [_channel(settings, name) for name in settings.channels]
+    codes = [result.pop("code") for result in results]
+    if common.json:
+        print_json(results)
+    else:
+        _print(settings, results)
+    return next((code for code in (2, 3, 5, 1) if code in codes), 0)
+
+
+def _result(what: str, name: str, error: WatcherError | None = None) -> dict[str, Any]:
+    """One line of the answer; `code` is the exit code it asks for."""
+    code = 0 if error is None else error.exit_code
+    return {
+        "what": what,
+        "name": name,
+        "ok": error is None,
+        "error": None if error is None else str(error),
+        "code": code,
+    }
+
+
+def _state(settings: Settings) -> dict[str, Any]:
+    from watcher.store.schema import open_state
+    from watcher.version import __version__
+
+    try:
+        if Path(settings.state).exists():
+            open_state(settings.state, program=__version__, change=False).close()
+        else:
+            _check_place(Path(settings.state))
+    except StoreError as error:
+        return _result("state", settings.state, error)
+    return _result("state", settings.state)
+
+
+def _check_place(state: Path) -> None:
+    """Whether the state could be made: the nearest directory that exists must be ours to write."""
+    import os
+
+    folder = next(parent for parent in state.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        message = f"cannot create {state}: {folder} is not writable; name another with --state"
+        raise StoreError(message)
+
+
+async def _accounts(settings: Settings, offline: bool) -> list[dict[str, Any]]:
+    from watcher.app import App
+    from watcher.clock import SystemClock
+    from watcher.log import get
+    from watcher.redaction import Redactor
+    from watcher.store.sqlite import MEMORY, SqliteDatabase
+
+    database = SqliteDatabase(MEMORY)
+    app = App(database, SystemClock(), get("check"), Redactor())
+    try:
+        return [await _account(app, settings, name, offline=offline) for name in settings.accounts]
+    finally:
+        await app.close()
+        database.close()
+
+
+async def _account(app: App, settings: Settings, name: str, *, offline: bool) -> dict[str, Any]:
+    from watcher.app import close_looking
+
+    looking = app.looking(settings, name)
+    try:
+        secret = await looking.credential()
+        if not offline:
+            request = looking.provider.page(None, 1)
+            now = app.clock.now()
+            body = await looking.wire.send(looking.provider.authorize(request, secret, now))
+            looking.provider.read_page(body)
+    except WatcherError as error:
+        return _result("account", name, _explained(settings, name, error))
+    finally:
+        await close_looking(looking)
+    return _result("account", name)
+
+
+def _explained(settings: Settings, name: str, error: WatcherError) -> WatcherError:
+    if isinstance(error, Unauthorized):
+        source = settings.accounts[name].secret.source
+        return Unauthorized(f"{error}; the key is from {source}")
+    return error
+
+
+def _channel(settings: Settings, name: str) -> dict[str, Any]:
+    from watcher.notify import check_url
+
+    try:
+        check_url(settings.channels[name].url_secret())
+    except ConfigError as error:
+        return _result("channel", name, error)
+    return _result("channel", name)
+
+
+def _print(settings: Settings, results: list[dict[str, Any]]) -> None:
+    click.echo(f"configuration  {settings.file or 'none'}")
+    for result in results:
+        said = styled("well", fg="green") if result["ok"] else styled(result["error"], fg="red")
+        click.echo(f"{result['what']:<13}  {result['name']}: {said}")
+    if not settings.accounts:
+        note("no account: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY, or run watcher init")
+    if not settings.channels:
+        note("no channel: nobody is told anything; add one to the configuration")
+    for warning in settings.warnings:
+        note(f"warning: {warning}")
+    _note_proxies()
+    _note_leftovers(settings)
+    untaken = untaken_types(settings.switchboard())
+    if settings.channels and untaken:
+        note(f"taken by no route: {', '.join(untaken)}")
+
+
+def _note_proxies() -> None:
+    from watcher.providers.proxies import proxies_in_use
+
+    for scheme, proxy in proxies_in_use().items():
+        note(f"{scheme} requests go through the proxy {proxy}")
+
+
+def _note_leftovers(settings: Settings) -> None:
+    """Name what waits for channels, and batches of accounts, that are no longer configured."""
+    from watcher.client import LocalClient
+
+    try:
+        with LocalClient(settings).opened(create=False) as client:
+            if not client.exists:
+                return
+            pending = client.read(lambda ledger: ledger.outbox.pending_by_channel())
+            accounts = client.read(lambda ledger: ledger.batches.accounts_in_use())
+    except StoreError:
+        return
+    for name, count in pending.items():
+        if name not in settings.channels:
+            note(f"channel {name} is not configured: {plural(count, 'event')} wait for it")
+    for name, count in accounts.items():
+        if name not in settings.accounts:
+            note(f"account {name} is not configured: {plural(count, 'batch')} not watched")

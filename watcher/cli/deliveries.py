@@ -1,0 +1,70 @@
+"""watcher deliveries: what was told to whom."""
+
+from __future__ import annotations
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import note, print_json, print_table, warn_of_dead
+from watcher.documents import delivery_document
+from watcher.model import Delivery, DeliveryState
+from watcher.text import local, span
+
+MOST = 1_000
+COLOURS = {
+    DeliveryState.PENDING: "yellow",
+    DeliveryState.DELIVERED: "green",
+    DeliveryState.DEAD: "red",
+    DeliveryState.DROPPED: "red",
+}
+
+
+@click.command(name="deliveries")
+@click.option("--state", type=click.Choice([str(one) for one in DeliveryState]))
+@click.option("--channel", help="Only this channel.")
+@click.option("--limit", type=click.IntRange(1), default=MOST, show_default=True)
+@common_options(json=True)
+def command(*, common: Common, state: str | None, channel: str | None, limit: int) -> None:
+    """Show what was told to whom, newest last."""
+    wanted = None if state is None else DeliveryState(state)
+    with common.client().opened(create=False) as client:
+        deliveries = []
+        if client.exists:
+            deliveries = client.read(
+                lambda ledger: ledger.outbox.newest(state=wanted, channel=channel, limit=limit)
+            )
+        if common.json:
+            print_json([delivery_document(delivery) for delivery in deliveries])
+            return
+        zone, now = client.settings.zone, client.clock.now()
+        rows = [
+            (
+                one.event_id,
+                one.channel,
+                str(one.state),
+                str(len(one.tries)),
+                local(one.settled_at, zone) if one.settled_at else _next(one, now),
+                _why(one),
+            )
+            for one in deliveries
+        ]
+        headings = ("EVENT", "CHANNEL", "STATE", "TRIES", "SETTLED", "WHY")
+        print_table(headings, rows, [COLOURS[one.state] for one in deliveries], colour_column=2)
+        if not rows:
+            note("no delivery to show")
+        if len(rows) == limit:
+            note(f"only the newest {limit}: --limit shows more")
+        warn_of_dead(client)
+
+
+def _next(delivery: Delivery, now: int) -> str:
+    if delivery.next_try_at is None or delivery.next_try_at <= now:
+        return "waiting"
+    return f"in {span(delivery.next_try_at - now)}"
+
+
+def _why(delivery: Delivery) -> str:
+    errors = [one.error for one in delivery.tries if one.error]
+    if errors and delivery.state is not DeliveryState.DELIVERED:
+        return errors[-1]
+    return delivery.reason or ""

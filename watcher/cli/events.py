@@ -1,0 +1,91 @@
+"""watcher events: what happened, and what happens."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import COLOURS, note, print_json_line, styled, warn_of_dead
+from watcher.errors import UsageError
+from watcher.model import Event
+from watcher.text import local
+
+if TYPE_CHECKING:
+    from watcher.client import LocalClient
+
+PAGE = 500
+FOLLOW_EVERY = 0.5
+DAY = 86_400_000
+
+
+@click.command(name="events")
+@click.option("--since", help="A length of time (2h) or a moment (2026-11-21T12:00:00Z); 1d.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens.")
+@common_options(json=True)
+def command(*, common: Common, since: str | None, follow: bool) -> None:
+    """Show what happened, oldest first; JSON comes one event a line."""
+    client = common.client()
+    now = client.clock.now()
+    moment = now - DAY if since is None else parse_moment(since, now)
+    with client.opened(create=follow):
+        if not client.exists:
+            note(f"there is no state at {client.settings.state} yet")
+            return
+        shown = 0
+        position = client.read(lambda ledger: ledger.events.position_before(moment))
+        while True:
+            events = _after(client, position)
+            for event in events:
+                position = event.seq
+                shown += 1
+                _print(client, event, as_json=common.json)
+            if len(events) == PAGE:
+                continue
+            if not follow:
+                break
+            time.sleep(FOLLOW_EVERY)
+        if not shown and not common.json:
+            note("nothing happened" if since else "nothing happened in the last day (--since 7d)")
+        warn_of_dead(client)
+
+
+def _after(client: LocalClient, position: int) -> list[Event]:
+    return client.read(lambda ledger: ledger.events.after(position, PAGE))
+
+
+def _print(client: LocalClient, event: Event, *, as_json: bool) -> None:
+    from watcher.message import body, title
+
+    if as_json:
+        from watcher.documents import event_document
+
+        instance = client.instance()
+        print_json_line(
+            event_document(event, instance, title(event), body(event, instance=instance))
+        )
+        return
+    when = local(event.detected_at, client.settings.zone)
+    text = styled(title(event), fg=COLOURS[event.severity])
+    click.echo(f"{when}  {event.id}  {text}")
+
+
+def parse_moment(text: str, now: int) -> int:
+    """A length of time ago, or a moment in RFC 3339, as milliseconds. Raises UsageError."""
+    from watcher.config import parse_duration
+
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        message = (
+            f"--since {text!r}: write a length of time (2h) or a moment (2026-11-21T12:00:00Z)"
+        )
+        raise UsageError(message) from None
+    return int(moment.astimezone().timestamp() * 1000)

@@ -1,0 +1,89 @@
+"""Live progress on standard error: a table that redraws itself at a terminal, else lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from watcher.cli.output import COLOURS, bar, note, progress_text, severity_of_batch, status_text
+from watcher.model import Batch
+from watcher.text import span
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Rows beyond the screen's height would scroll the table out of reach.
+MOST_ROWS = 20
+
+
+class Progress:
+    """Shows batches while they are waited for."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._told: dict[str, tuple[str, str | None]] = {}
+        self._at_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def show(self, batches: Sequence[Batch]) -> None:
+        """Show how they stand."""
+        if not self._at_terminal:
+            self._tell(batches)
+            return
+        if self._live is None:
+            self._live = _live()
+            self._live.start()
+        self._live.update(table(batches, time.time_ns() // 1_000_000), refresh=True)
+
+    def close(self) -> None:
+        """Let go of the terminal."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _tell(self, batches: Sequence[Batch]) -> None:
+        """One line for each change of status, or new trouble."""
+        for batch in batches:
+            state = (status_text(batch), batch.last_error if not batch.ended else None)
+            if self._told.get(batch.key) == state or batch.last_look_at is None:
+                continue
+            self._told[batch.key] = state
+            error = f"  {batch.last_error}" if state[1] else ""
+            note(f"{batch.key}  {state[0]}  {progress_text(batch)}{error}")
+
+
+def _live() -> Any:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, no_color="NO_COLOR" in os.environ or None)
+    return Live(console=console, auto_refresh=False, transient=True)
+
+
+def table(batches: Sequence[Batch], now: int) -> Table:
+    """Batches with bars, as a table for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(overflow="fold")
+    for _ in range(3):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="ellipsis", no_wrap=True)
+    # Those still going on are what one waits for.
+    shown = sorted(batches, key=lambda batch: batch.ended)[:MOST_ROWS]
+    for batch in shown:
+        born = batch.created_at or batch.registration.registered_at
+        until = batch.ended_at if batch.ended and batch.ended_at else now
+        grid.add_row(
+            Text(batch.name or batch.key),
+            Text(status_text(batch), style=COLOURS[severity_of_batch(batch)]),
+            Text(bar(batch.counts.progress)),
+            Text(span(max(0, until - born)), style="dim"),
+            Text(batch.last_error or "" if not batch.ended else "", style="yellow"),
+        )
+    if len(batches) > len(shown):
+        grid.add_row(Text(f"and {len(batches) - len(shown)} more", style="dim"))
+    return grid

@@ -1,0 +1,83 @@
+"""watcher redeliver: sends events again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import note, print_json
+from watcher.errors import NoSuchBatch, UsageError
+from watcher.model import DeliveryState
+from watcher.text import clean_line, plural
+
+if TYPE_CHECKING:
+    from watcher.client import LocalClient
+    from watcher.model import Choice, Delivery, Event
+    from watcher.store.ledger import Ledger
+
+REASON = "asked for again"
+
+
+@click.command(name="redeliver")
+@click.argument("events", nargs=-1, metavar="EVENT…")
+@click.option("--channel", help="Through this channel, whether or not it was told before.")
+@click.option("--dead", is_flag=True, help="Everything that was given up.")
+@common_options(json=True)
+def command(*, common: Common, events: tuple[str, ...], channel: str | None, dead: bool) -> None:
+    """Send events again: to the channels they were for, or to one."""
+    if not events and not dead:
+        message = "name an event (its id is in the message), or --dead"
+        raise UsageError(message)
+    with common.client().opened(create=False) as client:
+        if channel is not None:
+            client.directory().check_channels([channel])
+        pairs = _pairs(client, events, channel)
+        if dead:
+            found = client.read(lambda ledger: ledger.outbox.dead_ones())
+            pairs += [(seq, name) for seq, name in found if channel in {None, name}]
+        now = client.clock.now()
+
+        def work(ledger: Ledger) -> None:
+            for seq, name in pairs:
+                ledger.outbox.redeliver(seq, name, REASON, now)
+
+        if pairs:
+            client.write(work)
+        if common.json:
+            print_json([{"seq": seq, "channel": name} for seq, name in pairs])
+        daemon = client.daemon()
+        sender = f"daemon pid {daemon.pid}" if daemon.alive else "nobody: start watcher run"
+        note(f"{plural(len(pairs), 'delivery').replace('ys', 'ies')} pending; sent by {sender}")
+
+
+def _pairs(
+    client: LocalClient, events: tuple[str, ...], channel: str | None
+) -> list[tuple[int, str]]:
+    """The deliveries that are meant; all events are checked before any is written."""
+    pairs = []
+    for identity in events:
+        found = _event(client, identity)
+        if found is None:
+            raise NoSuchBatch(f"no event {clean_line(identity, 80)} is kept")
+        event, choices = found
+        if channel is not None:
+            pairs.append((event.seq, channel))
+            continue
+        taken = [one.channel for one in choices if one.taken]
+        told = _deliveries(client, event.seq)
+        channels = list(dict.fromkeys([*taken, *(one.channel for one in told)]))
+        if not channels:
+            raise UsageError(f"{event.id} was for no channel: name one with --channel")
+        pending = {one.channel for one in told if one.state is DeliveryState.PENDING}
+        pairs += [(event.seq, name) for name in channels if name not in pending]
+    return pairs
+
+
+def _event(client: LocalClient, identity: str) -> tuple[Event, tuple[Choice, ...]] | None:
+    return client.read(lambda ledger: ledger.events.with_id(identity))
+
+
+def _deliveries(client: LocalClient, seq: int) -> list[Delivery]:
+    return client.read(lambda ledger: ledger.outbox.of_event(seq))

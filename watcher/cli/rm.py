@@ -1,0 +1,35 @@
+"""watcher rm: stops watching."""
+
+from __future__ import annotations
+
+import click
+
+from watcher.cli.add import read_ids
+from watcher.cli.options import Common, common_options, open_ids
+from watcher.cli.output import note, print_json
+from watcher.documents import batch_document
+from watcher.errors import NoSuchBatch
+from watcher.text import plural
+
+
+@click.command(name="rm")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", shell_complete=open_ids)
+@common_options(json=True)
+def command(*, common: Common, ids: tuple[str, ...]) -> None:
+    """Stop watching batches. What already happened is still told.
+
+    The provider's batch is never touched.
+    """
+    with common.client().opened(create=False) as client:
+        found = [client.find(text) for text in read_ids(ids)]
+        gone = [batch.key for batch in found if batch.removed_at is not None]
+        if gone:
+            message = f"{gone[0]} is not watched: it was removed already"
+            raise NoSuchBatch(message)
+        removed = client.remove(found)
+        if common.json:
+            print_json([batch_document(batch) for batch in removed])
+        else:
+            for batch in removed:
+                click.echo(batch.key)
+        note(f"{plural(len(removed), 'batch')} no longer watched; they go on at the provider")

@@ -1,0 +1,84 @@
+"""watcher test: a marked test message through channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watcher.cli.options import Common, common_options
+from watcher.cli.output import note, print_json, styled
+from watcher.errors import ConfigError, UsageError
+from watcher.model import TryOutcome
+from watcher.text import clean_line
+
+if TYPE_CHECKING:
+    from watcher.config import Settings
+
+
+@click.command(name="test")
+@click.argument("channels", nargs=-1, metavar="CHANNEL…")
+@click.option("--all", "all_", is_flag=True, help="Every channel.")
+@common_options(json=True)
+def command(*, common: Common, channels: tuple[str, ...], all_: bool) -> int:
+    """Send a clearly marked test message and report per channel."""
+    import anyio
+
+    settings = common.settings()
+    names = list(settings.channels) if all_ else list(dict.fromkeys(channels))
+    if not names:
+        there = ", ".join(settings.channels) or "none is configured"
+        message = f"name a channel, or --all; there is {there}"
+        raise UsageError(message)
+    for name in names:
+        if name not in settings.channels:
+            there = ", ".join(settings.channels) or "none"
+            raise UsageError(f"no channel is called {clean_line(name, 60)!r}: there is {there}")
+    results = anyio.run(_test_all, settings, names)
+    if common.json:
+        print_json(results)
+    else:
+        for result in results:
+            said = styled("sent", fg="green") if result["ok"] else styled(result["error"], fg="red")
+            click.echo(f"{result['name']}: {said}")
+        if all(result["ok"] for result in results):
+            note("sent is what the service says: look whether it arrived")
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+async def _test_all(settings: Settings, names: list[str]) -> list[dict[str, Any]]:
+    import anyio
+
+    results: dict[str, dict[str, Any]] = {}
+
+    async def one(name: str) -> None:
+        error = await _test(settings, name)
+        results[name] = {"what": "channel", "name": name, "ok": error is None, "error": error}
+
+    async with anyio.create_task_group() as tasks:
+        for name in names:
+            tasks.start_soon(one, name)
+    return [results[name] for name in names]
+
+
+async def _test(settings: Settings, name: str) -> str | None:
+    """What went wrong with one channel, None if nothing."""
+    import anyio
+
+    from watcher.app import open_notifier
+    from watcher.clock import SystemClock
+    from watcher.message import test_message
+    from watcher.notify.channel import DEADLINE
+    from watcher.redaction import Redactor
+
+    try:
+        notifier = open_notifier(settings, name, Redactor(), SystemClock())
+    except ConfigError as error:
+        return str(error)
+    try:
+        with anyio.move_on_after(DEADLINE):
+            sent = await notifier.send(test_message(name, settings.instance))
+            return None if sent.outcome is TryOutcome.DELIVERED else (sent.error or "not taken")
+        return f"no answer within {DEADLINE:.0f} s"
+    finally:
+        notifier.close()

@@ -1,0 +1,308 @@
+"""One try at every delivery that is due, channel by channel.
+
+A channel's trouble delays only itself. What has left the house is written down even while the
+process stops; what was not written down is sent again, with the same event id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from typing import TypeVar
+
+import anyio
+
+from watcher import cadence, lifecycle, routing
+from watcher.clock import Clock
+from watcher.lifecycle import ChannelStep
+from watcher.log import Log
+from watcher.message import no_page, render
+from watcher.message.render import SUMMARY_ABOVE, Pages
+from watcher.meter import Meter
+from watcher.model import Channel, DeliveryState, Severity, Try, TryOutcome
+from watcher.notify import Notifier, Sent
+from watcher.store.database import Database
+from watcher.store.ledger import Ledger, Told
+from watcher.store.outbox import Waiting
+from watcher.wake import Wake
+
+Result = TypeVar("Result")
+SECOND = 1_000
+HOUR = 3_600 * SECOND
+# What one summary settles at most: more is told in the next.
+SUMMARY_LIMIT = 5_000
+# A single event that failed so often lets its successors pass.
+ALONE_LIMIT = 3
+TRIES_BEFORE_DEAD = 10
+# What is written down for a message under way when the process stops.
+INTERRUPTED = Sent(TryOutcome.UNKNOWN, "stopped before an answer came", refused=False, pause=None)
+# In place of a count: another process holds the lease, or the clock has jumped.
+UNLEASED = -1
+# Longer than any pause between tries: a time further ahead was set by a clock that has jumped.
+LONGEST_PAUSE = HOUR + SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A channel as the courier needs it; times in milliseconds."""
+
+    name: str
+    notifier: Notifier
+    digest_wait: int = 5 * SECOND
+    digest_interval: int = 60 * SECOND
+    give_up_after: int = 72 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What every message is signed and dated with."""
+
+    instance: str
+    zone: tzinfo | None = None
+    pages: Pages = no_page
+
+
+def choose(
+    waiting: Sequence[Waiting], channel: Channel, telling: Telling, now: int, *, flush: bool
+) -> tuple[list[Waiting], int | None]:
+    """What the next message is to be about; if not yet, an empty list and when.
+
+    Trouble of accounts and channels, and recovery from it, never share a message with batches,
+    and go first. `flush`: whatever is there goes now.
+    """
+    best: int | None = None
+    for of_batches in (False, True):
+        group = [one for one in waiting if (one.event.batch is not None) is of_batches]
+        # What was refused alone again and again stands aside until its own time comes.
+        free = [one for one in group if one.alone < ALONE_LIMIT]
+        chosen = free or [one for one in group if one.due_at <= now][:1]
+        if not chosen:
+            at = min((one.due_at for one in group), default=None)
+        else:
+            at = now if flush else _ready_at(chosen, channel, telling)
+            if at <= now or at > now + max(LONGEST_PAUSE, telling.digest_interval):
+                size = channel.message_size or len(chosen)
+                return chosen[:size], None
+        if at is not None:
+            best = at if best is None else min(best, at)
+    return [], best
+
+
+def _ready_at(chosen: Sequence[Waiting], channel: Channel, telling: Telling) -> int:
+    """When these may go: together after the window, and not too soon after the last message."""
+    ready = min(one.due_at for one in chosen) + telling.digest_wait
+    if channel.last_message_at is not None:
+        ready = max(ready, channel.last_message_at + telling.digest_interval)
+    urgent = [one.due_at for one in chosen if one.event.severity is Severity.FAILURE]
+    return min(ready, min(urgent) + telling.digest_wait) if urgent else ready
+
+
+class ChannelCourier:
+    """Tells one channel what it is to be told, one message at a time."""
+
+    def __init__(
+        self,
+        telling: Telling,
+        database: Database,
+        clock: Clock,
+        *,
+        board: Callable[[], routing.Switchboard],
+        told: Callable[[], None],
+        uptime: Callable[[], int],
+        voice: Voice,
+        holder: str,
+        log: Log,
+        meter: Meter,
+    ) -> None:
+        self.telling = telling
+        self.voice = voice
+        self._database = database
+        self._clock = clock
+        self._board = board
+        self._told = told
+        self._uptime = uptime
+        self._holder = holder
+        self._log = log
+        self._meter = meter
+        self._next_at: int | None = None
+        self.wake = Wake()
+        self.sending = False
+
+    def adopt_settings(self, telling: Telling, voice: Voice) -> None:
+        """Take a reload's settings; what is under way ends with the old ones."""
+        self.telling = telling
+        self.voice = voice
+        self.wake.set()
+
+    async def once(self, now: int, *, flush: bool = False) -> int:
+        """Send one message if it is time; returns how many deliveries it was about."""
+        channel, waiting, count = await self._claim(now)
+        self._next_at = None
+        paused = channel.next_try_at
+        if count == UNLEASED:
+            self._next_at = now + SECOND
+        if not waiting:
+            return 0
+        if paused is not None and now < paused <= now + LONGEST_PAUSE:
+            self._next_at = paused
+            return 0
+        chosen, self._next_at = choose(waiting, channel, self.telling, now, flush=flush)
+        if not chosen:
+            return 0
+        return await self._tell(channel, chosen, count, now)
+
+    def next_wait(self) -> float:
+        """Seconds until there may be something to send, at most a minute."""
+        if self._next_at is None:
+            return 60.0
+        return min(60.0, max(0.0, (self._next_at - self._clock.now()) / SECOND))
+
+    async def _claim(self, now: int) -> tuple[Channel, list[Waiting], int]:
+        name = self.telling.name
+
+        def work(ledger: Ledger) -> tuple[Channel, list[Waiting], int]:
+            channel = ledger.subjects.channel(name)
+            if not ledger.process.holds(f"channel:{name}", self._holder, now):
+                return channel, [], UNLEASED
+            count = ledger.outbox.pending(name)
+            most = SUMMARY_LIMIT if count > SUMMARY_ABOVE else SUMMARY_ABOVE
+            return channel, ledger.outbox.waiting(name, most), count
+
+        return await self._read(work)
+
+    async def _tell(self, channel: Channel, chosen: Sequence[Waiting], count: int, now: int) -> int:
+        telling, voice = self.telling, self.voice
+        # While a refused message is being halved, a summary would only hide what is refused.
+        waiting = count if channel.message_size is None else len(chosen)
+        rendered = render(
+            [one.event for one in chosen],
+            telling.notifier.style,
+            instance=voice.instance,
+            zone=voice.zone,
+            waiting=waiting,
+            pages=voice.pages,
+        )
+        named = {event.seq for event in rendered.named}
+        told = [one for one in chosen if one.event.seq in named]
+        sent = INTERRUPTED
+        self.sending = True
+        try:
+            sent = await telling.notifier.send(rendered.message)
+        except Exception:  # noqa: BLE001  the guard around one delivery
+            self._log.exception("message failed", channel=telling.name)
+            sent = Sent(TryOutcome.FAILED, "our own fault: see the log", refused=True, pause=None)
+        finally:
+            self.sending = False
+            with anyio.CancelScope(shield=True):
+                await self._settle(channel, told, sent, now)
+        return len(told)
+
+    async def _settle(
+        self, channel: Channel, told: Sequence[Waiting], sent: Sent, began: int
+    ) -> None:
+        now, name = self._clock.now(), self.telling.name
+        delivered = sent.outcome is TryOutcome.DELIVERED
+        if sent is INTERRUPTED:
+            # The channel is not to blame.
+            step = ChannelStep(channel)
+        elif delivered:
+            step = lifecycle.delivered(channel, now)
+        else:
+            step = self._failure(channel, told, sent, now)
+        event_told = None
+        if step.event is not None:
+            event_told = Told(step.event, routing.audience(step.event, self._board()))
+        attempt = Try(began, sent.outcome, sent.error)
+        uptime = self._uptime()
+
+        def work(ledger: Ledger) -> int:
+            ledger.outbox.settle(name, told, attempt, uptime=uptime)
+            dead = 0
+            if not delivered:
+                dead = self._bury(ledger, told, sent, now, uptime)
+            ledger.record_channel(step.channel, event_told, now)
+            return dead
+
+        dead = await self._write(work)
+        self._report(told, sent, dead)
+        if event_told is not None:
+            self._log.warning(str(event_told.event.type), channel=name, reason=sent.error)
+            self._told()
+
+    def _failure(
+        self, channel: Channel, told: Sequence[Waiting], sent: Sent, now: int
+    ) -> ChannelStep:
+        pause = cadence.next_try(channel.name, channel.failures + 1)
+        pause = max(pause, min(sent.pause or 0, HOUR))
+        size = channel.message_size
+        if sent.refused:
+            size = max(1, len(told) // 2)
+        error = sent.error or str(sent.outcome)
+        return lifecycle.undelivered(
+            channel, error, now, next_try_at=now + pause, message_size=size
+        )
+
+    def _bury(
+        self, ledger: Ledger, told: Sequence[Waiting], sent: Sent, now: int, uptime: int
+    ) -> int:
+        """Give up what has been tried long and often enough; put off what stands aside."""
+        dead = 0
+        for one in told:
+            tried_for = 0 if one.first_try_uptime is None else uptime - one.first_try_uptime
+            attempts = one.attempts + 1
+            if attempts >= TRIES_BEFORE_DEAD and tried_for >= self.telling.give_up_after:
+                reason = f"given up after {attempts} tries: {sent.error}"
+                ledger.outbox.end(one.event.seq, self.telling.name, DeliveryState.DEAD, reason, now)
+                dead += 1
+            elif one.alone + 1 >= ALONE_LIMIT and len(told) == 1:
+                pause = cadence.next_try(f"{self.telling.name}/{one.event.id}", attempts)
+                ledger.outbox.put_off(one.event.seq, self.telling.name, now + pause)
+        return dead
+
+    def _report(self, told: Sequence[Waiting], sent: Sent, dead: int) -> None:
+        name, events = self.telling.name, [one.event.id for one in told[:20]]
+        self._meter.add("deliveries", len(told), channel=name, outcome=str(sent.outcome))
+        if sent.outcome is TryOutcome.DELIVERED:
+            self._log.info("message sent", channel=name, events=events, count=len(told))
+        else:
+            self._log.warning(
+                "message not sent",
+                channel=name,
+                outcome=str(sent.outcome),
+                error=sent.error,
+                events=events,
+                count=len(told),
+            )
+        if dead:
+            self._log.error("deliveries dead", channel=name, count=dead, error=sent.error)
+
+    async def _write(self, work: Callable[[Ledger], Result]) -> Result:
+        return await self._database.transaction(lambda transaction: work(Ledger(transaction)))
+
+    async def _read(self, work: Callable[[Ledger], Result]) -> Result:
+        return await self._database.query(lambda transaction: work(Ledger(transaction)))
+
+
+def sweep_absent(
+    ledger: Ledger, present: Sequence[str], now: int, uptime: int, *, give_up_after: int
+) -> dict[str, int]:
+    """Drop what channels that left the configuration have had pending for too long.
+
+    Time counts only while a daemon runs. Returns how many deliveries were dropped, by channel.
+    """
+    dropped = {}
+    for name in present:
+        channel = ledger.subjects.channel(name)
+        if channel.absent_since is not None:
+            ledger.subjects.put_channel(replace(channel, absent_since=None))
+    for name in ledger.outbox.pending_by_channel():
+        if name in present:
+            continue
+        channel = ledger.subjects.channel(name)
+        if channel.absent_since is None:
+            ledger.subjects.put_channel(replace(channel, absent_since=uptime))
+        elif uptime - channel.absent_since >= give_up_after:
+            reason = "its channel was removed from the configuration"
+            dropped[name] = ledger.outbox.drop(name, reason, now)
+    return dropped

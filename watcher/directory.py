@@ -1,0 +1,106 @@
+"""Which account an id belongs to, from names alone: no key, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from watcher.errors import UsageError
+from watcher.model import ID_LENGTH
+from watcher.providers import PROVIDERS, ProviderOptions, build, sure_provider
+from watcher.text import clean_line
+
+# Never asked anything: a provider is only built here to know which ids it takes.
+NOWHERE = "https://localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The accounts and channels there are, as the configuration or the daemon names them."""
+
+    # Account names and their providers.
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+
+    @classmethod
+    def of_names(cls, names: Mapping[str, Any]) -> Directory:
+        """From what a daemon wrote to the state."""
+        accounts = {str(one["name"]): str(one["provider"]) for one in names.get("accounts", ())}
+        return cls(accounts, tuple(names.get("channels", ())))
+
+    def resolve(
+        self, text: str, known: Collection[str] = (), account: str | None = None
+    ) -> tuple[str, str]:
+        """The account and the id that are meant; `known` are accounts that have this bare id.
+
+        Raises UsageError naming the accounts to choose from.
+        """
+        _check_form(text)
+        if account is not None:
+            self._check_account(account)
+            prefix = f"{account}/"
+            return self._accepted(account, text.removeprefix(prefix))
+        head, slash, rest = text.partition("/")
+        if slash and head in self.accounts:
+            return self._accepted(head, rest)
+        if slash and rest and head.isidentifier() and not self.accounts:
+            raise UsageError(f"no account is called {head!r}: {self._choices()}")
+        known_here = [name for name in known if name in self.accounts or not self.accounts]
+        if len(known_here) == 1:
+            return known_here[0], text
+        if len(known_here) > 1:
+            keys = ", ".join(f"{name}/{text}" for name in known_here)
+            raise UsageError(f"several accounts have this id, say which is meant: {keys}")
+        return self._accepted(self._guess(text, head if slash else None), text)
+
+    def _guess(self, text: str, head: str | None) -> str:
+        if len(self.accounts) == 1 and head is None:
+            return next(iter(self.accounts))
+        provider = sure_provider(text)
+        of_provider = [name for name, kind in self.accounts.items() if kind == provider]
+        # A server of one's own may give ids of any form.
+        if len(of_provider) == 1 and "openai-compatible" not in self.accounts.values():
+            return of_provider[0]
+        shown = clean_line(text, 60)
+        if head is not None and self.accounts:
+            raise UsageError(f"no account is called {head!r}: {self._choices()}")
+        if not self.accounts:
+            raise UsageError(f"{shown}: {self._choices()}")
+        keys = ", ".join(f"{name}/{shown}" for name in self.accounts)
+        raise UsageError(f"{shown} could belong to several accounts, say which: {keys}")
+
+    def _check_account(self, name: str) -> None:
+        if name not in self.accounts:
+            raise UsageError(f"no account is called {clean_line(name, 60)!r}: {self._choices()}")
+
+    def _choices(self) -> str:
+        if self.accounts:
+            return f"there is {', '.join(self.accounts)}"
+        keys = [kind.key_variables[0] for kind in PROVIDERS.values() if kind.key_variables]
+        return f"there is no account; set {' or '.join(keys)}, or run `watcher init`"
+
+    def _accepted(self, account: str, id_: str) -> tuple[str, str]:
+        kind = PROVIDERS.get(self.accounts[account])
+        if kind is not None:
+            options = ProviderOptions(base_url=None if kind.default_base_url else NOWHERE)
+            if not build(kind.name, options).accepts(id_):
+                shown = clean_line(id_, 60) or "an empty id"
+                raise UsageError(f"{shown!r} cannot be the id of a batch at {kind.title}")
+        return account, id_
+
+    def check_channels(self, names: Collection[str]) -> None:
+        """Raise UsageError for a channel nobody configured."""
+        for name in names:
+            if name not in self.channels:
+                there = f"there is {', '.join(self.channels)}" if self.channels else "there is none"
+                raise UsageError(f"no channel is called {clean_line(name, 60)!r}: {there}")
+
+
+def _check_form(text: str) -> None:
+    if not text:
+        raise UsageError("an id is empty; give the id that the provider's create call returned")
+    if not text.isprintable():
+        raise UsageError(f"{clean_line(text, 60)!r} cannot be an id: it holds a control character")
+    if len(text) > ID_LENGTH + 41:
+        raise UsageError(f"{text[:40]}… cannot be an id: it has more than {ID_LENGTH} characters")

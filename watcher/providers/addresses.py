@@ -1,0 +1,78 @@
+"""Addresses of a provider's API: base URLs checked and completed, ids as one path segment."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from watcher.errors import ConfigError, Refused
+from watcher.model import ID_LENGTH
+from watcher.text import clean_line
+
+_VERSION = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+
+
+def fits_one_segment(id: str) -> bool:
+    """Whether an id is printable, at most 480 characters and safe as one segment of a path."""
+    return (
+        0 < len(id) <= ID_LENGTH
+        and "/" not in id
+        and id not in {".", ".."}
+        and id.isprintable()
+        # Anything else would never equal the id that an answer names.
+        and clean_line(id, ID_LENGTH) == id
+    )
+
+
+def checked_base_url(text: str) -> str:
+    """A base URL without its closing slashes.
+
+    Raises ConfigError, whose text never shows the URL: it may hold a password.
+    """
+    text = text.strip()
+    advice = "base_url must be an http or https address, such as https://api.example.com/v1"
+    if not text.isprintable() or " " in text:
+        raise ConfigError(f"{advice}: this one holds a space or a control character")
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - raises ValueError when it is no number
+    except ValueError:
+        raise ConfigError(advice) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(advice)
+    if "@" in parts.netloc:
+        raise ConfigError("base_url must not hold a user name or password: use headers instead")
+    if parts.fragment:
+        raise ConfigError("base_url must not hold a fragment (#…)")
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
+
+
+def with_version(base_url: str, version: str) -> str:
+    """The base URL with its version part, which gateways may keep anywhere in their path."""
+    parts = urlsplit(base_url)
+    if any(_VERSION.fullmatch(segment) for segment in parts.path.split("/")):
+        return base_url
+    return urlunsplit(parts._replace(path=f"{parts.path}/{version}"))
+
+
+def without_version(base_url: str) -> str:
+    """The base URL without a version at its end."""
+    parts = urlsplit(base_url)
+    head, _, tail = parts.path.rpartition("/")
+    return urlunsplit(parts._replace(path=head)) if _VERSION.fullmatch(tail) else base_url
+
+
+def address(base_url: str, *segments: str, **query: str | int | None) -> str:
+    """A URL below the base URL; a query that the base URL has stays, None is left out."""
+    parts = urlsplit(base_url)
+    path = "/".join([parts.path, *(quote(segment, safe="") for segment in segments)])
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    both = "&".join(text for text in (parts.query, asked) if text)
+    return urlunsplit(parts._replace(path=path, query=both))
+
+
+def batch_address(base_url: str, id: str, *segments: str) -> str:
+    """The URL of one batch. Raises Refused for an id that could lead elsewhere."""
+    if not fits_one_segment(id):
+        raise Refused(f"{clean_line(id, 60)!r} cannot be the id of a batch here")
+    return address(base_url, *segments, id)

@@ -1,0 +1,1 @@
+"""The state: a database, its schema, and the ledger that holds every SQL statement."""

@@ -1,0 +1,191 @@
+"""The tables of deliveries and tries: what each channel has still to be told, and what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from watcher.model import Choice, Delivery, DeliveryState, Event, Try, TryOutcome
+from watcher.store.codec import decode_event
+from watcher.store.database import Transaction
+
+_COLUMNS = (
+    "deliveries.seq, events.id, deliveries.channel, deliveries.state, deliveries.reason, "
+    "deliveries.due_at, deliveries.settled_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pending delivery as the courier needs it."""
+
+    event: Event
+    # When it was written down, or asked for again.
+    due_at: int
+    attempts: int
+    # Failed tries in which the message named no other event.
+    alone: int
+    # The daemon's uptime at the first try, in milliseconds; None before it.
+    first_try_uptime: int | None
+
+
+class Outbox:
+    """Verbs on deliveries, inside one transaction."""
+
+    def __init__(self, work: Transaction) -> None:
+        self._work = work
+
+    def enqueue(self, seq: int, choices: Iterable[Choice], now: int) -> None:
+        """Write down one delivery for each channel chosen."""
+        self._work.execute_many(
+            "INSERT INTO deliveries (seq, channel, state, reason, due_at, attempts, alone) "
+            "VALUES ($1, $2, 'pending', $3, $4, 0, 0)",
+            [(seq, choice.channel, choice.why, now) for choice in choices if choice.taken],
+        )
+
+    def waiting(self, channel: str, limit: int) -> list[Waiting]:
+        """What a channel has still to be told, in the order it happened."""
+        rows = self._work.execute(
+            "SELECT events.seq, events.document, deliveries.due_at, deliveries.attempts, "
+            "deliveries.alone, deliveries.first_try_uptime FROM deliveries "
+            "JOIN events ON events.seq = deliveries.seq "
+            "WHERE deliveries.channel = $1 AND deliveries.state = 'pending' "
+            "ORDER BY deliveries.seq LIMIT $2",
+            (channel, limit),
+        )
+        return [Waiting(decode_event(int(row[0]), row[1]), *row[2:]) for row in rows]
+
+    def settle(self, channel: str, told: Sequence[Waiting], attempt: Try, *, uptime: int) -> None:
+        """Write down what became of one message for every event it named."""
+        delivered = attempt.outcome is TryOutcome.DELIVERED
+        alone = int(len(told) == 1 and not delivered)
+        for waiting in told:
+            seq = waiting.event.seq
+            self._work.execute(
+                "INSERT INTO tries (seq, channel, attempt, at, outcome, error) "
+                "SELECT $1, $2, attempts + 1, $3, $4, $5 FROM deliveries "
+                "WHERE seq = $1 AND channel = $2 AND state = 'pending'",
+                (seq, channel, attempt.at, attempt.outcome, attempt.error),
+            )
+            self._work.execute(
+                "UPDATE deliveries SET attempts = attempts + 1, alone = alone + $1, "
+                "first_try_uptime = COALESCE(first_try_uptime, $2) "
+                "WHERE seq = $3 AND channel = $4 AND state = 'pending'",
+                (alone, uptime, seq, channel),
+            )
+            if delivered:
+                self.end(seq, channel, DeliveryState.DELIVERED, None, attempt.at)
+
+    def end(
+        self, seq: int, channel: str, state: DeliveryState, reason: str | None, now: int
+    ) -> None:
+        """Settle one delivery for good; a reason of None keeps the one it has."""
+        self._work.execute(
+            "UPDATE deliveries SET state = $1, settled_at = $2, reason = COALESCE($3, reason) "
+            "WHERE seq = $4 AND channel = $5 AND state = 'pending'",
+            (state, now, reason, seq, channel),
+        )
+
+    def put_off(self, seq: int, channel: str, until: int) -> None:
+        """Let a delivery stand aside until a moment."""
+        self._work.execute(
+            "UPDATE deliveries SET due_at = $1 WHERE seq = $2 AND channel = $3",
+            (until, seq, channel),
+        )
+
+    def drop(self, channel: str, reason: str, now: int) -> int:
+        """Give up everything a channel has pending; returns how many."""
+        self._work.execute(
+            "UPDATE deliveries SET state = 'dropped', settled_at = $1, reason = $2 "
+            "WHERE channel = $3 AND state = 'pending'",
+            (now, reason, channel),
+        )
+        return self._work.changed
+
+    def redeliver(self, seq: int, channel: str, reason: str, now: int) -> None:
+        """Make a delivery pending anew, whether or not it was ever meant for the channel."""
+        self._work.execute(
+            "INSERT INTO deliveries (seq, channel, state, reason, due_at, attempts, alone) "
+            "VALUES ($1, $2, 'pending', $3, $4, 0, 0) ON CONFLICT (seq, channel) DO UPDATE SET "
+            "state = 'pending', reason = excluded.reason, due_at = excluded.due_at, "
+            "alone = 0, first_try_uptime = NULL, settled_at = NULL",
+            (seq, channel, reason, now),
+        )
+
+    def of_event(self, seq: int) -> list[Delivery]:
+        """An event's deliveries, each with its tries."""
+        rows = self._work.execute(
+            f"SELECT {_COLUMNS} FROM deliveries JOIN events ON events.seq = deliveries.seq "
+            "WHERE deliveries.seq = $1 ORDER BY deliveries.channel",
+            (seq,),
+        )
+        return [self._delivery(row) for row in rows]
+
+    def newest(
+        self, *, state: DeliveryState | None, channel: str | None, limit: int
+    ) -> list[Delivery]:
+        """The newest deliveries, oldest of them first."""
+        conditions, values = ["1 = 1"], []
+        for column, value in (("deliveries.state", state), ("deliveries.channel", channel)):
+            if value is not None:
+                values.append(str(value))
+                conditions.append(f"{column} = ${len(values)}")
+        rows = self._work.execute(
+            f"SELECT {_COLUMNS} FROM deliveries JOIN events ON events.seq = deliveries.seq "
+            f"WHERE {' AND '.join(conditions)} "
+            f"ORDER BY deliveries.seq DESC, deliveries.channel LIMIT ${len(values) + 1}",
+            (*values, limit),
+        )
+        return [self._delivery(row) for row in reversed(rows)]
+
+    def _delivery(self, row: tuple[object, ...]) -> Delivery:
+        seq, event_id, channel, state, reason, due_at, settled_at = row
+        tries = self._work.execute(
+            "SELECT at, outcome, error FROM tries WHERE seq = $1 AND channel = $2 ORDER BY attempt",
+            (seq, channel),  # type: ignore[arg-type]
+        )
+        pending = state == DeliveryState.PENDING
+        return Delivery(
+            seq=seq,  # type: ignore[arg-type]
+            event_id=str(event_id),
+            channel=str(channel),
+            state=DeliveryState(str(state)),
+            reason=None if reason is None else str(reason),
+            tries=tuple(Try(at, TryOutcome(outcome), error) for at, outcome, error in tries),
+            next_try_at=due_at if pending else None,  # type: ignore[arg-type]
+            settled_at=settled_at,  # type: ignore[arg-type]
+        )
+
+    def pending_by_channel(self) -> dict[str, int]:
+        """How many deliveries each channel has pending."""
+        rows = self._work.execute(
+            "SELECT channel, COUNT(*) FROM deliveries WHERE state = 'pending' GROUP BY channel"
+        )
+        return {str(channel): int(count) for channel, count in rows}
+
+    def pending(self, channel: str) -> int:
+        """How many deliveries a channel has pending."""
+        rows = self._work.execute(
+            "SELECT COUNT(*) FROM deliveries WHERE state = 'pending' AND channel = $1", (channel,)
+        )
+        return int(rows[0][0])
+
+    def dead(self) -> int:
+        """How many deliveries are dead."""
+        rows = self._work.execute("SELECT COUNT(*) FROM deliveries WHERE state = 'dead'")
+        return int(rows[0][0])
+
+    def dead_ones(self) -> list[tuple[int, str]]:
+        """Every dead delivery, as seq and channel."""
+        rows = self._work.execute(
+            "SELECT seq, channel FROM deliveries WHERE state = 'dead' ORDER BY seq"
+        )
+        return [(int(seq), str(channel)) for seq, channel in rows]
+
+    def forget(self, subject: str) -> None:
+        """Delete the deliveries and tries of a subject's events."""
+        for table in ("tries", "deliveries"):
+            self._work.execute(
+                f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM events WHERE subject = $1)",
+                (subject,),
+            )

@@ -1,0 +1,176 @@
+"""The schema, as steps from nothing to the newest; only `run` takes them on an existing state.
+
+The SQL is what SQLite and Postgres share. Times are milliseconds, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from watcher.errors import StoreError, WrongSchema
+from watcher.store.database import Transaction
+from watcher.store.sqlite import MEMORY, SqliteDatabase
+
+STEP_1 = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
+CREATE TABLE batches (
+  account TEXT NOT NULL,
+  id TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  revision BIGINT NOT NULL,
+  edition BIGINT NOT NULL,
+  due_at BIGINT,
+  status TEXT,
+  end_seen_at BIGINT,
+  removed_at BIGINT,
+  pruned_at BIGINT,
+  group_name TEXT,
+  registered_at BIGINT NOT NULL,
+  registration TEXT NOT NULL,
+  state TEXT NOT NULL,
+  PRIMARY KEY (account, id)
+);
+CREATE INDEX batches_due ON batches (account, due_at)
+  WHERE due_at IS NOT NULL AND removed_at IS NULL;
+CREATE INDEX batches_id ON batches (id);
+CREATE INDEX batches_open ON batches (registered_at)
+  WHERE end_seen_at IS NULL AND removed_at IS NULL AND pruned_at IS NULL;
+CREATE INDEX batches_end ON batches (end_seen_at) WHERE end_seen_at IS NOT NULL;
+CREATE TABLE accounts (name TEXT PRIMARY KEY, revision BIGINT NOT NULL, state TEXT NOT NULL);
+CREATE TABLE channels (name TEXT PRIMARY KEY, revision BIGINT NOT NULL, state TEXT NOT NULL);
+CREATE TABLE events (
+  seq BIGINT PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  subject TEXT NOT NULL,
+  type TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  detected_at BIGINT NOT NULL,
+  document TEXT NOT NULL,
+  choices TEXT NOT NULL
+);
+CREATE INDEX events_subject ON events (subject, seq);
+CREATE INDEX events_detected ON events (detected_at);
+CREATE TABLE deliveries (
+  seq BIGINT NOT NULL REFERENCES events (seq),
+  channel TEXT NOT NULL,
+  state TEXT NOT NULL,
+  reason TEXT,
+  due_at BIGINT NOT NULL,
+  attempts BIGINT NOT NULL,
+  alone BIGINT NOT NULL,
+  first_try_uptime BIGINT,
+  settled_at BIGINT,
+  PRIMARY KEY (seq, channel)
+);
+CREATE INDEX deliveries_pending ON deliveries (channel, seq) WHERE state = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (seq) WHERE state = 'dead';
+CREATE TABLE tries (
+  seq BIGINT NOT NULL,
+  channel TEXT NOT NULL,
+  attempt BIGINT NOT NULL,
+  at BIGINT NOT NULL,
+  outcome TEXT NOT NULL,
+  error TEXT,
+  PRIMARY KEY (seq, channel, attempt)
+);
+CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
+"""
+
+STEPS = (STEP_1,)
+NEWEST = len(STEPS)
+META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+
+
+def version_of(transaction: Transaction) -> int:
+    """The schema's version, 0 for an empty database."""
+    transaction.execute(META)
+    rows = transaction.execute("SELECT value FROM meta WHERE name = 'schema'")
+    return int(rows[0][0]) if rows else 0
+
+
+def step_up(*, since: int, to: int, program: str) -> Callable[[Transaction], None]:
+    """The transaction that takes a state from one version to another."""
+
+    def work(transaction: Transaction) -> None:
+        version = version_of(transaction)
+        if version == to:
+            # Another process was quicker.
+            return
+        if version != since:
+            message = "the state's schema was changed by another process meanwhile; try again"
+            raise StoreError(message)
+        for step in STEPS[since:to]:
+            for statement in step.split(";\n"):
+                if statement.strip():
+                    transaction.execute(statement)
+        for name, value in (("schema", str(to)), ("written_by", program)):
+            transaction.execute(
+                "INSERT INTO meta (name, value) VALUES ($1, $2) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
+
+    return work
+
+
+def open_state(
+    path: str, *, program: str, change: bool, must_exist: bool = False
+) -> SqliteDatabase:
+    """Open a state whose schema is ours.
+
+    An empty one is filled by whoever comes first. `change`: only the daemon may take an older one
+    up, and keeps a copy beside it first. Raises WrongSchema naming both versions.
+    """
+    database = SqliteDatabase(path, must_exist=must_exist)
+    try:
+        _bring_up(database, path, program=program, change=change)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _bring_up(database: SqliteDatabase, path: str, *, program: str, change: bool) -> None:
+    tables = database.read(
+        lambda work: work.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    )
+    names = {str(name) for (name,) in tables}
+    if names and "meta" not in names:
+        message = f"{path} is a database of another program; name another file with --state"
+        raise StoreError(message)
+    version = 0
+    if names:
+        rows = database.read(lambda work: work.execute("SELECT name, value FROM meta"))
+        meta = {str(name): str(value) for name, value in rows}
+        version = int(meta.get("schema", 0))
+        if version > NEWEST or (0 < version < NEWEST and not change):
+            raise WrongSchema(_differs(path, version, meta.get("written_by"), program))
+    if version == NEWEST:
+        return
+    if version and path != MEMORY:
+        keep_copy(database, path, version)
+    database.transact(step_up(since=version, to=NEWEST, program=program))
+
+
+def keep_copy(database: SqliteDatabase, path: str, version: int) -> Path:
+    """A copy of the state as it was before its schema changes, beside it."""
+    copy = Path(f"{path}.schema-{version}")
+    number = 1
+    while copy.exists():
+        copy = Path(f"{path}.schema-{version}.{number}")
+        number += 1
+    database.backup(str(copy))
+    return copy
+
+
+def _differs(path: str, version: int, written_by: str | None, program: str) -> str:
+    remedy = (
+        "use that version or a newer one"
+        if version > NEWEST
+        else "start `watcher run` once to bring it up to date"
+    )
+    return (
+        f"the state {path} has schema {version}, written by watcher {written_by or 'unknown'}; "
+        f"this is watcher {program} with schema {NEWEST}: {remedy}"
+    )

@@ -1,0 +1,263 @@
+"""The SQLite driver: one connection, one thread, whole transactions, group commit.
+
+Everything waiting when the thread is free shares one COMMIT, each within a savepoint of its own:
+one that raises takes back only its own statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from watcher.errors import StoreBusy, StoreError
+from watcher.store.database import Result, Row, Transaction, Value
+
+MEMORY = ":memory:"
+# How long a writer waits for another process before it says so, in milliseconds.
+BUSY_TIMEOUT = 10_000
+# A group holds its first transaction's answer back until the last is done: keep it short.
+GROUP_LIMIT = 256
+# The write-ahead log is folded back at this many pages; the default of SQLite.
+CHECKPOINT_PAGES = 1_000
+
+
+@lru_cache(maxsize=512)
+def _numbered(sql: str) -> str:
+    """SQLite numbers parameters as `?1`; `$1` would be a name to it."""
+    return re.sub(r"\$(\d+)", r"?\1", sql)
+
+
+class _SqliteTransaction:
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
+        return self._connection.execute(_numbered(sql), tuple(values)).fetchall()
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        self._connection.executemany(_numbered(sql), rows)
+
+    @property
+    def changed(self) -> int:
+        return self._connection.changes()
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[Transaction], Any]
+    writes: bool
+    future: Future[Any]
+
+
+class SqliteDatabase:
+    """A SQLite file, or `:memory:`, behind the Database protocol."""
+
+    def __init__(self, path: str, *, must_exist: bool = False) -> None:
+        """Open or create the file; raises StoreError saying what to do."""
+        self.path = path
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._connection: apsw.Connection
+        self._data_version = 0
+        self._closed = False
+        with _explained(path):
+            self._prepare_file(must_exist=must_exist)
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._serve, args=(opened,), name="store", daemon=True
+        )
+        self._thread.start()
+        opened.result()
+
+    def _prepare_file(self, *, must_exist: bool) -> None:
+        if self.path == MEMORY:
+            return
+        file = Path(self.path)
+        if file.exists():
+            if file.is_dir():
+                message = f"{self.path} is a directory; name a file with --state"
+                raise StoreError(message)
+            return
+        if must_exist:
+            message = f"there is no state at {self.path}"
+            raise StoreError(message)
+        if not file.parent.exists():
+            file.parent.mkdir(mode=0o700, parents=True)
+        # The journal files take their permissions from this one.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(self.path)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        connection.execute("PRAGMA journal_mode=WAL")
+        # FULL: with NORMAL a power cut loses every commit since the last checkpoint, and an
+        # acknowledged registration cannot be polled back.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        return connection
+
+    async def transaction(self, work: Callable[[Transaction], Result]) -> Result:
+        future = asyncio.wrap_future(self._submit(work, writes=True))
+        # What has been handed over is written down even while the caller is being cancelled.
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def query(self, work: Callable[[Transaction], Result]) -> Result:
+        return await asyncio.wrap_future(self._submit(work, writes=False))
+
+    def transact(self, work: Callable[[Transaction], Result]) -> Result:
+        return self._submit(work, writes=True).result()
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        return self._submit(work, writes=False).result()
+
+    async def changed_elsewhere(self) -> bool:
+        def look(transaction: Transaction) -> bool:
+            version = int(transaction.execute("PRAGMA data_version")[0][0])
+            changed, self._data_version = version != self._data_version, version
+            return changed
+
+        return await self.query(look)
+
+    def backup(self, path: str) -> None:
+        target = Path(path)
+        if target.exists():
+            message = f"{path} exists already; name a new file"
+            raise StoreError(message)
+        with _explained(path):
+            source = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
+            source.set_busy_timeout(BUSY_TIMEOUT)
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            copy = apsw.Connection(path)
+            try:
+                with copy.backup("main", source, "main") as work:
+                    while not work.done:
+                        work.step(-1)
+                copy.execute("PRAGMA journal_mode=DELETE")
+            finally:
+                copy.close()
+                source.close()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _submit(self, work: Callable[[Transaction], Result], *, writes: bool) -> Future[Result]:
+        if self._closed:
+            message = f"the state {self.path} is closed"
+            raise StoreError(message)
+        future: Future[Result] = Future()
+        self._jobs.put(_Job(work, writes, future))
+        return future
+
+    def _serve(self, opened: Future[None]) -> None:
+        try:
+            with _explained(self.path):
+                self._connection = self._connect()
+        except StoreError as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(None)
+        stopping = False
+        while not stopping:
+            group: list[_Job] = []
+            job = self._jobs.get()
+            while job is not None:
+                group.append(job)
+                if len(group) >= GROUP_LIMIT or self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            stopping = job is None
+            if group:
+                self._run_group([job for job in group if job.future.set_running_or_notify_cancel()])
+        self._connection.close()
+
+    def _run_group(self, group: list[_Job]) -> None:
+        """Run the jobs in one transaction and answer them once it is durable."""
+        answers: list[tuple[_Job, Any, BaseException | None]] = []
+        try:
+            with _explained(self.path):
+                if any(job.writes for job in group):
+                    self._connection.execute("BEGIN IMMEDIATE")
+                else:
+                    self._connection.execute("BEGIN")
+                for job in group:
+                    answers.append((job, *self._run_one(job)))
+                self._connection.execute("COMMIT")
+        except StoreError as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            for job in group:
+                job.future.set_exception(error)
+            return
+        for job, result, failure in answers:
+            if failure is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(failure)
+
+    def _run_one(self, job: _Job) -> tuple[Any, BaseException | None]:
+        connection = self._connection
+        connection.execute("SAVEPOINT job")
+        try:
+            result = job.work(_SqliteTransaction(connection))
+        except Exception as error:
+            if not connection.in_transaction:
+                # SQLite itself took everything back (disk full, say): nothing of this group holds.
+                raise
+            connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+            return None, _as_store_error(self.path, error)
+        connection.execute("RELEASE job")
+        return result, None
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn what SQLite and the system say into what, where, and what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (apsw.Error, OSError) as error:
+        raise _as_store_error(path, error) from error
+
+
+def _as_store_error(path: str, error: BaseException) -> BaseException:
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return StoreBusy(f"the state {path} is held by another process; try again")
+    if isinstance(error, apsw.FullError) or getattr(error, "errno", None) == 28:  # ENOSPC
+        return StoreError(f"no space left for the state {path}; free some, nothing was recorded")
+    if isinstance(error, apsw.NotADBError):
+        return StoreError(f"{path} is not a state of watcher; name another file with --state")
+    if isinstance(error, apsw.CorruptError):
+        return StoreError(f"the state {path} is damaged; restore a copy of it, or move it away")
+    if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError | OSError):
+        reason = getattr(error, "strerror", None) or "not readable or writable"
+        return StoreError(
+            f"cannot open the state {path}: {str(reason).lower()}; "
+            "check its permissions or name another with --state"
+        )
+    if isinstance(error, apsw.IOError):
+        return StoreError(f"the disk failed at the state {path}: {error}")
+    if isinstance(error, apsw.Error):
+        return StoreError(f"the state {path} cannot be used: {error}")
+    return error

@@ -1,0 +1,78 @@
+"""Words and figures for people: cleaned lines, spans of time, counts. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime, tzinfo
+
+# Formatting characters that turn the direction of what follows or hide in a word.
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_JOINERS = {"\u200c", "\u200d"}
+ELLIPSIS = "…"
+
+
+def clean_line(text: str, limit: int) -> str:
+    """One printable line of at most `limit` characters.
+
+    Line ends and tabs become spaces; control characters, terminal escapes, marks that turn the
+    direction of writing, lone surrogates and unassigned characters become U+FFFD.
+    """
+    # Cleaning a text of megabytes to keep its first line would cost more than reading it.
+    text = text[: limit * 2 + 16]
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_clean_character(character) for character in text)
+    return shorten(text.strip(), limit)
+
+
+def _clean_character(character: str) -> str:
+    if character in "\t\n\r\v\f\x85\u2028\u2029":
+        return " "
+    if character in _JOINERS or unicodedata.category(character) not in _UNSEEN:
+        return character
+    return "\N{REPLACEMENT CHARACTER}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text cut to `limit` characters, the last of them an ellipsis where it was cut."""
+    return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + ELLIPSIS
+
+
+def iso(at: int | None) -> str | None:
+    """Milliseconds as RFC 3339 in UTC; the fraction only where there is one."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at / 1000, UTC).replace(microsecond=at % 1000 * 1000)
+    precision = "milliseconds" if at % 1000 else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def local(at: int | None, zone: tzinfo | None = None) -> str:
+    """Milliseconds as `2026-11-21 12:00:07` in a zone (None: this machine's), `-` for None."""
+    if at is None:
+        return "-"
+    return datetime.fromtimestamp(at // 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(milliseconds: int | None) -> str:
+    """A length of time in its two largest units: `850ms`, `7s`, `4m 10s`, `3h 5m`, `2d 4h`."""
+    if milliseconds is None:
+        return "-"
+    if abs(milliseconds) < 1000:
+        return f"{milliseconds}ms"
+    sign, seconds = ("-" if milliseconds < 0 else ""), abs(milliseconds) // 1000
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    parts: list[str] = []
+    for unit, size in units:
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+        if len(parts) == 2:
+            break
+    return sign + " ".join(part for part in parts if part)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 event`, `3 events`, `2 batches`."""
+    if count == 1:
+        return f"{count:,} {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's', 'x')) else 's'}"
