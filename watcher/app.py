@@ -20,7 +20,7 @@ from watcher.clock import Clock
 from watcher.config import Settings, fingerprint, public_names
 from watcher.courier import ChannelCourier, Telling, Voice, sweep_absent
 from watcher.directory import Directory
-from watcher.errors import ConfigError, UsageError
+from watcher.errors import ConfigError, StoreError, UsageError
 from watcher.log import Log
 from watcher.meter import Meter
 from watcher.model import Batch
@@ -316,12 +316,19 @@ class App:
 
     async def once(self) -> bool:
         """Look at what is due, send what is pending; whether any account could be reached."""
-        async with anyio.create_task_group() as tasks:
-            for poller in self.pollers.values():
-                tasks.start_soon(poller.once_through)
-        async with anyio.create_task_group() as tasks:
-            for courier in self.couriers.values():
-                tasks.start_soon(self._send_all, courier)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for poller in self.pollers.values():
+                    tasks.start_soon(poller.once_through)
+            async with anyio.create_task_group() as tasks:
+                for courier in self.couriers.values():
+                    tasks.start_soon(self._send_all, courier)
+        except ExceptionGroup as group:
+            error: Exception = group
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            # The state is shared: the first that met its trouble speaks for all.
+            raise error if isinstance(error, StoreError) else group from None
         return any(poller.reached for poller in self.pollers.values())
 
     async def _send_all(self, courier: ChannelCourier) -> None:

@@ -53,21 +53,26 @@ def jitter(*parts: object) -> float:
 
 def next_look(batch: Batch, now: int, pace: Pace) -> int | None:
     """When to look at a batch again after the look just recorded in it; None for never."""
+    if batch.results_awaited_since is not None and not batch.failures:
+        # Before the end: what was lost and is found completed may still await its file.
+        told_at = batch.results_awaited_since + RESULTS_AWAITED
+        return now + _within(min(RESULTS_LOOK, told_at - now), pace)
     if batch.ended:
         return _after_the_end(batch, now, pace)
-    if batch.results_awaited_since is not None:
-        told_at = batch.results_awaited_since + RESULTS_AWAITED
-        return max(now + pace.min_interval, min(now + RESULTS_LOOK, told_at))
     if batch.status is None and batch.missing_looks:
         step = batch.missing_looks - 1
         patience = NEVER_SEEN_WAITS[step] if step < len(NEVER_SEEN_WAITS) else NEVER_SEEN_WAIT
-        return now + max(patience, pace.min_interval)
+        return now + _within(patience, pace)
     wait: float = _by_age(batch, now, pace)
     if batch.failures:
         steps = 2.0 ** min(batch.failures - 1, STEEPEST)
         backoff = pace.min_interval * steps * (0.75 + 0.5 * jitter(batch.key, batch.failures))
         wait = min(max(wait, backoff), pace.max_interval)
     return now + round(wait)
+
+
+def _within(wait: int, pace: Pace) -> int:
+    return max(pace.min_interval, min(wait, pace.max_interval))
 
 
 def _by_age(batch: Batch, now: int, pace: Pace) -> float:
@@ -95,8 +100,10 @@ def _after_the_end(batch: Batch, now: int, pace: Pace) -> int | None:
 def account_pause(account: str, limited: int, retry_after: int | None) -> int:
     """How long an account rests after its `limited`-th 429 in a row, in milliseconds."""
     if retry_after is not None:
-        # A hair later than asked, and not all accounts of one key in the same moment.
-        return min(LONGEST_PAUSE, retry_after + round(SECOND * jitter(account, limited)))
+        # A hair later than asked, and not all accounts of one key in the same moment; a request
+        # to wait no time at all is not taken at its word.
+        asked = max(SECOND, retry_after)
+        return min(LONGEST_PAUSE, asked + round(SECOND * jitter(account, limited)))
     steps = 2.0 ** min(limited, STEEPEST)
     pause = min(float(LONGEST_BACKOFF_PAUSE), FIRST_PAUSE * steps)
     return round(pause * (0.75 + 0.5 * jitter(account, limited)))

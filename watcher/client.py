@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from watcher.clock import Clock, SystemClock
 from watcher.config import Settings, load, public_names
 from watcher.directory import Directory
-from watcher.errors import NoSuchBatch, WatcherError
+from watcher.errors import NoSuchBatch, UsageError
 from watcher.model import Account, Batch, Channel, Outcome, Severity
 from watcher.routing import Route, Switchboard
 from watcher.store.batches import Registering
@@ -30,6 +31,8 @@ from watcher.version import __version__
 Result = TypeVar("Result")
 # A daemon says every five seconds that it lives.
 BEAT_IS_FRESH = 30_000
+# The most of a name, a tag or a group, in characters.
+LABEL_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ class Wish:
     group: str | None = None
     channels: tuple[str, ...] | None = None
     quiet_if_ended: bool | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what is no printable text of a sensible length."""
+        given = (("name", self.name), ("group", self.group), *(("tag", t) for t in self.tags or ()))
+        for what, text in given:
+            if text is None:
+                continue
+            if not text.strip() or not text.isprintable():
+                raise UsageError(f"{what} {clean_line(text, 60)!r}: give printable text")
+            if len(text) > LABEL_LENGTH:
+                raise UsageError(f"the {what} has more than {LABEL_LENGTH} characters")
 
 
 class LocalClient:
@@ -126,48 +140,72 @@ class LocalClient:
         names = self.read(lambda ledger: ledger.process.get("names")) if self.exists else {}
         return str(names.get("instance") or self.settings.instance)
 
-    def resolve(self, text: str, account: str | None = None) -> tuple[str, str]:
-        """The account and id that are meant. Raises UsageError naming what to choose from."""
-        known: list[str] = []
-        if self.exists:
-            known = [one.account for one in self.read(lambda ledger: ledger.batches.of_id(text))]
-        return self.directory().resolve(text, known, account)
+    def resolve_all(
+        self, texts: Sequence[str], account: str | None = None
+    ) -> list[tuple[str, str]]:
+        """The accounts and ids that are meant, of the living daemon's accounts or else our own.
+
+        Raises UsageError naming what to choose from.
+        """
+        known: list[list[str]] = [[] for _ in texts]
+        if self.exists and account is None:
+            known = self.read(
+                lambda ledger: [
+                    [one.account for one in ledger.batches.of_id(text)] for text in texts
+                ]
+            )
+        pairs = list(zip(texts, known, strict=True))
+        directory = self.directory()
+        try:
+            return [directory.resolve(text, names, account) for text, names in pairs]
+        except UsageError:
+            own = Directory.of_names(public_names(self.settings))
+            if not set(own.accounts) - set(directory.accounts):
+                raise
+            return [own.resolve(text, names, account) for text, names in pairs]
 
     def find(self, text: str) -> Batch:
         """A registered batch by key or id. Raises NoSuchBatch, or UsageError for several."""
-        batch = self._find(text)
-        if batch is None:
-            raise NoSuchBatch(
-                f"no batch {clean_line(text, 80)} is registered: watcher add it first"
-            )
-        return batch
+        return self.find_all([text])[0]
 
-    def _find(self, text: str) -> Batch | None:
-        if not self.exists:
-            return None
-        head, slash, rest = text.partition("/")
-        if slash and (batch := self.read(lambda ledger: ledger.batches.get(head, rest))):
-            return batch
-        found = self.read(lambda ledger: ledger.batches.of_id(text))
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            return None
-        account, id_ = self.directory().resolve(text, [one.account for one in found])
-        return self.read(lambda ledger: ledger.batches.get(account, id_))
+    def find_all(self, texts: Sequence[str]) -> list[Batch]:
+        """Registered batches by key or id, each once; raises as `find` does."""
+        found = {}
+        if self.exists:
+            candidates = self.read(lambda ledger: [_candidates(ledger, text) for text in texts])
+        else:
+            candidates = [[] for _ in texts]
+        for text, batches in zip(texts, candidates, strict=True):
+            if not batches:
+                raise NoSuchBatch(
+                    f"no batch {clean_line(text, 80)} is registered: watcher add it first"
+                )
+            # What was removed elsewhere is not meant while the id is watched here.
+            meant = [one for one in batches if one.removed_at is None] or batches
+            if len(meant) > 1:
+                keys = ", ".join(clean_line(one.key, 80) for one in meant)
+                raise UsageError(f"several accounts have this id, say which is meant: {keys}")
+            found[meant[0].key] = meant[0]
+        return list(found.values())
 
     def registering(
         self, texts: Iterable[tuple[str, str | None]], wish: Wish, *, registered_by: str
     ) -> list[Registering]:
         """All that is to be registered, checked: nothing is written. Pairs of id and account."""
-        directory = self.directory()
+        directory, pairs = self.directory(), list(texts)
+        wish.check()
         directory.check_channels(wish.channels or ())
+        known: list[list[str]] = [[] for _ in pairs]
+        if self.exists and len(directory.accounts) > 1:
+            known = self.read(
+                lambda ledger: [
+                    [] if account else [one.account for one in ledger.batches.of_id(text)]
+                    for text, account in pairs
+                ]
+            )
         wanted: dict[tuple[str, str], Registering] = {}
-        for text, account in texts:
-            known: list[str] = []
-            if self.exists and account is None and len(directory.accounts) > 1:
-                known = self._accounts_with(text)
-            name, id_ = directory.resolve(text, known, account)
+        for (text, account), accounts in zip(pairs, known, strict=True):
+            name, id_ = directory.resolve(text, accounts, account)
             wanted[name, id_] = Registering(
                 name,
                 id_,
@@ -180,9 +218,6 @@ class LocalClient:
                 quiet_if_ended=wish.quiet_if_ended,
             )
         return list(wanted.values())
-
-    def _accounts_with(self, text: str) -> list[str]:
-        return [one.account for one in self.read(lambda ledger: ledger.batches.of_id(text))]
 
     def register(self, wanted: Sequence[Registering]) -> list[Batch]:
         """Register all in one transaction, durable when it returns."""
@@ -232,6 +267,13 @@ def _board_of(names: dict[str, Any]) -> Switchboard:
     )
 
 
+def _candidates(ledger: Ledger, text: str) -> list[Batch]:
+    head, slash, rest = text.partition("/")
+    if slash and (batch := ledger.batches.get(head, rest)):
+        return [batch]
+    return ledger.batches.of_id(text)
+
+
 def user_name() -> str | None:
     """Who runs this process, for `registered_by`."""
     try:
@@ -252,21 +294,19 @@ def register(
 ) -> str | None:
     """Register a batch from the script that submitted it; returns its key.
 
-    Takes an id, or any object with an `.id`. Durable when it returns. It never raises in a submit
-    script: it logs the id and the `watcher add` line that mends it, and returns None;
-    `strict=True` raises.
+    Takes an id, any object with an `.id`, or one whose `.batch` has it, as Cohere's create call
+    returns it. Durable when it returns. It never raises in a submit script: it logs the id and
+    the `watcher add` line that mends it, and returns None; `strict=True` raises.
     """
-    id_ = getattr(batch_or_id, "id", batch_or_id)
     try:
-        if not isinstance(id_, str):
-            message = f"register() takes an id or an object with an .id, not {type(id_).__name__}"
-            raise WatcherError(message)
-        wish = Wish(
-            name=name,
-            tags=None if tags is None else tuple(tags),
-            group=group,
-            channels=None if channels is None else tuple(channels),
-        )
+        id_ = _id_of(batch_or_id)
+    except Exception as error:
+        if strict:
+            raise
+        logging.getLogger("watcher").error("a batch was not registered: %s", error)
+        return None
+    try:
+        wish = Wish(name=name, tags=_texts(tags), group=group, channels=_texts(channels))
         client = LocalClient(load())
         with client.opened(create=True):
             wanted = client.registering(
@@ -280,13 +320,28 @@ def register(
         return None
 
 
-def _say_how_to_mend(id_: object, account: str | None, error: Exception) -> None:
-    shown = clean_line(str(id_), 480)
-    option = f" --account {account}" if account else ""
+def _id_of(batch_or_id: object) -> str:
+    if isinstance(batch_or_id, str):
+        return batch_or_id
+    for holder in (batch_or_id, getattr(batch_or_id, "batch", None)):
+        id_ = getattr(holder, "id", None)
+        if isinstance(id_, str):
+            return id_
+    kind = type(batch_or_id).__name__
+    raise UsageError(f"register() takes an id or an object with an .id, not {kind}")
+
+
+def _texts(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    # One text is a sequence of its letters, and nobody means that.
+    return None if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+
+def _say_how_to_mend(id_: str, account: str | None, error: Exception) -> None:
+    shown = clean_line(id_, 480)
+    option = ["--account", account] if account else []
     logging.getLogger("watcher").error(
-        "batch %s was not registered: %s. To mend it: watcher add%s %s",
+        "batch %s was not registered: %s. To mend it: %s",
         shown,
         error,
-        option,
-        shown,
+        shlex.join(["watcher", "add", *option, shown]),
     )

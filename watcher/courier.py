@@ -15,6 +15,7 @@ import anyio
 
 from watcher import cadence, lifecycle, routing
 from watcher.clock import Clock
+from watcher.errors import StoreError
 from watcher.lifecycle import ChannelStep
 from watcher.log import Log
 from watcher.message import no_page, render
@@ -32,15 +33,13 @@ SECOND = 1_000
 HOUR = 3_600 * SECOND
 # What one summary settles at most: more is told in the next.
 SUMMARY_LIMIT = 5_000
-# A single event that failed so often lets its successors pass.
+# A single event that was refused so often lets its successors pass.
 ALONE_LIMIT = 3
 TRIES_BEFORE_DEAD = 10
-# What is written down for a message under way when the process stops.
-INTERRUPTED = Sent(TryOutcome.UNKNOWN, "stopped before an answer came", refused=False, pause=None)
-# In place of a count: another process holds the lease, or the clock has jumped.
-UNLEASED = -1
 # Longer than any pause between tries: a time further ahead was set by a clock that has jumped.
 LONGEST_PAUSE = HOUR + SECOND
+# What is written down for a message under way when the process stops.
+INTERRUPTED = Sent(TryOutcome.UNKNOWN, "stopped before an answer came", refused=False, pause=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +75,23 @@ def choose(
         group = [one for one in waiting if (one.event.batch is not None) is of_batches]
         # What was refused alone again and again stands aside until its own time comes.
         free = [one for one in group if one.alone < ALONE_LIMIT]
-        chosen = free or [one for one in group if one.due_at <= now][:1]
-        if not chosen:
-            at = min((one.due_at for one in group), default=None)
-        else:
-            at = now if flush else _ready_at(chosen, channel, telling)
-            if at <= now or at > now + max(LONGEST_PAUSE, telling.digest_interval):
-                size = channel.message_size or len(chosen)
-                return chosen[:size], None
-        if at is not None:
+        aside = [one for one in group if one.alone >= ALONE_LIMIT]
+        if free:
+            at = now if flush else _ready_at(free, channel, telling)
+            if not now < at <= now + _longest_wait(telling):
+                size = channel.message_size or len(free)
+                return free[:size], None
             best = at if best is None else min(best, at)
+        for one in aside:
+            if not now < one.due_at <= now + LONGEST_PAUSE:
+                return [one], None
+            best = one.due_at if best is None else min(best, one.due_at)
     return [], best
+
+
+def _longest_wait(telling: Telling) -> int:
+    """No message waits longer than this: a time further ahead comes from a clock set back."""
+    return max(telling.digest_wait, telling.digest_interval)
 
 
 def _ready_at(chosen: Sequence[Waiting], channel: Channel, telling: Telling) -> int:
@@ -126,6 +131,8 @@ class ChannelCourier:
         self._log = log
         self._meter = meter
         self._next_at: int | None = None
+        # What became of the last message, when the state could not be told.
+        self._unwritten: Callable[[Ledger], int] | None = None
         self.wake = Wake()
         self.sending = False
 
@@ -137,10 +144,14 @@ class ChannelCourier:
 
     async def once(self, now: int, *, flush: bool = False) -> int:
         """Send one message if it is time; returns how many deliveries it was about."""
-        channel, waiting, count = await self._claim(now)
+        if self._unwritten is not None:
+            # Else it would be sent again and again while the state takes nothing.
+            await self._write_down(self._unwritten)
+        channel, waiting = await self._claim(now)
         self._next_at = None
         paused = channel.next_try_at
-        if count == UNLEASED:
+        if waiting is None:
+            # Another process holds the lease, or the clock has jumped.
             self._next_at = now + SECOND
         if not waiting:
             return 0
@@ -150,7 +161,7 @@ class ChannelCourier:
         chosen, self._next_at = choose(waiting, channel, self.telling, now, flush=flush)
         if not chosen:
             return 0
-        return await self._tell(channel, chosen, count, now)
+        return await self._tell(channel, chosen, now)
 
     def next_wait(self) -> float:
         """Seconds until there may be something to send, at most a minute."""
@@ -158,36 +169,35 @@ class ChannelCourier:
             return 60.0
         return min(60.0, max(0.0, (self._next_at - self._clock.now()) / SECOND))
 
-    async def _claim(self, now: int) -> tuple[Channel, list[Waiting], int]:
+    async def _claim(self, now: int) -> tuple[Channel, list[Waiting] | None]:
         name = self.telling.name
 
-        def work(ledger: Ledger) -> tuple[Channel, list[Waiting], int]:
+        def work(ledger: Ledger) -> tuple[Channel, list[Waiting] | None]:
             channel = ledger.subjects.channel(name)
             if not ledger.process.holds(f"channel:{name}", self._holder, now):
-                return channel, [], UNLEASED
-            count = ledger.outbox.pending(name)
-            most = SUMMARY_LIMIT if count > SUMMARY_ABOVE else SUMMARY_ABOVE
-            return channel, ledger.outbox.waiting(name, most), count
+                return channel, None
+            most = SUMMARY_ABOVE
+            if ledger.outbox.pending(name) > SUMMARY_ABOVE:
+                most = SUMMARY_LIMIT
+            return channel, ledger.outbox.waiting(name, most)
 
         return await self._read(work)
 
-    async def _tell(self, channel: Channel, chosen: Sequence[Waiting], count: int, now: int) -> int:
+    async def _tell(self, channel: Channel, chosen: Sequence[Waiting], now: int) -> int:
         telling, voice = self.telling, self.voice
-        # While a refused message is being halved, a summary would only hide what is refused.
-        waiting = count if channel.message_size is None else len(chosen)
-        rendered = render(
-            [one.event for one in chosen],
-            telling.notifier.style,
-            instance=voice.instance,
-            zone=voice.zone,
-            waiting=waiting,
-            pages=voice.pages,
-        )
-        named = {event.seq for event in rendered.named}
-        told = [one for one in chosen if one.event.seq in named]
-        sent = INTERRUPTED
+        told, sent = list(chosen), INTERRUPTED
         self.sending = True
         try:
+            rendered = render(
+                [one.event for one in chosen],
+                telling.notifier.style,
+                instance=voice.instance,
+                zone=voice.zone,
+                waiting=len(chosen),
+                pages=voice.pages,
+            )
+            named = {event.seq for event in rendered.named}
+            told = [one for one in chosen if one.event.seq in named]
             sent = await telling.notifier.send(rendered.message)
         except Exception:  # noqa: BLE001  the guard around one delivery
             self._log.exception("message failed", channel=telling.name)
@@ -217,14 +227,14 @@ class ChannelCourier:
         uptime = self._uptime()
 
         def work(ledger: Ledger) -> int:
-            ledger.outbox.settle(name, told, attempt, uptime=uptime)
+            ledger.outbox.settle(name, told, attempt, now=now, uptime=uptime, refused=sent.refused)
             dead = 0
-            if not delivered:
+            if not delivered and sent is not INTERRUPTED:
                 dead = self._bury(ledger, told, sent, now, uptime)
             ledger.record_channel(step.channel, event_told, now)
             return dead
 
-        dead = await self._write(work)
+        dead = await self._write_down(work)
         self._report(told, sent, dead)
         if event_told is not None:
             self._log.warning(str(event_told.event.type), channel=name, reason=sent.error)
@@ -234,6 +244,11 @@ class ChannelCourier:
         self, channel: Channel, told: Sequence[Waiting], sent: Sent, now: int
     ) -> ChannelStep:
         pause = cadence.next_try(channel.name, channel.failures + 1)
+        since = now if channel.failing_since is None else channel.failing_since
+        until_told = since + lifecycle.CHANNEL_FAILING_AFTER - now
+        if until_told > 0:
+            # Only a try can find out that it has been failing for so long.
+            pause = min(pause, until_told)
         pause = max(pause, min(sent.pause or 0, HOUR))
         size = channel.message_size
         if sent.refused:
@@ -255,7 +270,7 @@ class ChannelCourier:
                 reason = f"given up after {attempts} tries: {sent.error}"
                 ledger.outbox.end(one.event.seq, self.telling.name, DeliveryState.DEAD, reason, now)
                 dead += 1
-            elif one.alone + 1 >= ALONE_LIMIT and len(told) == 1:
+            elif sent.refused and len(told) == 1 and one.alone + 1 >= ALONE_LIMIT:
                 pause = cadence.next_try(f"{self.telling.name}/{one.event.id}", attempts)
                 ledger.outbox.put_off(one.event.seq, self.telling.name, now + pause)
         return dead
@@ -276,6 +291,16 @@ class ChannelCourier:
             )
         if dead:
             self._log.error("deliveries dead", channel=name, count=dead, error=sent.error)
+
+    async def _write_down(self, work: Callable[[Ledger], int]) -> int:
+        """Write what became of a message, now or before the next one is sent."""
+        try:
+            dead = await self._write(work)
+        except StoreError:
+            self._unwritten = work
+            raise
+        self._unwritten = None
+        return dead
 
     async def _write(self, work: Callable[[Ledger], Result]) -> Result:
         return await self._database.transaction(lambda transaction: work(Ledger(transaction)))

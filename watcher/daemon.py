@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +22,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from watcher.app import App, Plan, close_plan
 from watcher.config import Settings, fingerprint
 from watcher.courier import ChannelCourier
-from watcher.errors import ConfigError, StoreError, WatcherError
-from watcher.model import Message, Severity
+from watcher.errors import ConfigError, Garbled, StoreError, WatcherError
+from watcher.model import Message, Request, Severity
 from watcher.poller import AccountPoller
+from watcher.providers.wire import Wire
 from watcher.store.ledger import Ledger
-from watcher.store.lock import StateLock
 from watcher.version import __version__
 
 GRACE = 20.0
@@ -33,7 +34,10 @@ LEASE_EVERY = 5.0
 # The command line's writes are noticed within a second.
 NOTICE_EVERY = 0.5
 TIDY_EVERY = 60.0
-STANDBY_EVERY = 0.5
+HEARTBEAT_DUE_EVERY = 0.5
+HEARTBEAT_TIMEOUT = 5.0
+# After a failure: whoever waits for it allows for little more than its interval.
+HEARTBEAT_AGAIN = 30.0
 # Longer than a send may take, its late answer included.
 REPLACED_KEPT = 15 * 60.0
 # A loop that has not turned for this long is stuck: it wakes by itself once a minute.
@@ -86,6 +90,11 @@ class Loops:
             for name, at in self.turned.items()
             if moment - at > STUCK_AFTER and name not in sending
         )
+
+    @property
+    def well(self) -> bool:
+        """Whether every loop turns and the state takes what they write."""
+        return self._store_failing_since is None and not self.stuck()
 
     async def _poll(self, poller: AccountPoller) -> None:
         name = poller.looking.name
@@ -170,6 +179,51 @@ class Loops:
 
 
 @dataclass(slots=True)
+class Heartbeat:
+    """Fetches the configured address while all turns, so that its absence is noticed elsewhere."""
+
+    app: App
+    _wire: Wire = field(init=False)
+    _due_at: float = 0.0
+    _failing: bool = False
+
+    def __post_init__(self) -> None:
+        self._wire = Wire(
+            timeout=HEARTBEAT_TIMEOUT,
+            max_connections=1,
+            redactor=self.app.redactor,
+            user_agent=f"batch-watcher/{__version__}",
+        )
+
+    async def once(self) -> None:
+        """Fetch it if it is time."""
+        heartbeat, moment = self.app.plan_now.settings.heartbeat, self.app.clock.monotonic()
+        if not heartbeat.wanted or moment < self._due_at:
+            return
+        every = heartbeat.every / 1_000
+        self._due_at = moment + every
+        try:
+            url = (await anyio.to_thread.run_sync(heartbeat.url_secret)).get_secret_value()
+            self.app.redactor.add(url)
+            with suppress(Garbled):
+                # What it says is of no interest, JSON or not.
+                await self._wire.send(Request("GET", url))
+        except WatcherError as error:
+            self._due_at = moment + min(every, HEARTBEAT_AGAIN)
+            if not self._failing:
+                self.app.log.warning("heartbeat not fetched", error=str(error))
+            self._failing = True
+            return
+        if self._failing:
+            self.app.log.info("heartbeat fetched again")
+        self._failing = False
+
+    async def close(self) -> None:
+        """Let go of its connection."""
+        await self._wire.close()
+
+
+@dataclass(slots=True)
 class Daemon:
     """`watcher run`: holds the state's lock, runs the loops, answers signals."""
 
@@ -179,6 +233,7 @@ class Daemon:
     grace: float = GRACE
     _loops: Loops = field(init=False)
     _tasks: TaskGroup = field(init=False)
+    _heartbeat: Heartbeat = field(init=False)
     _since: int = field(init=False, default=0)
     # Plans that a reload has replaced and whose last requests may still be under way.
     _replaced: list[tuple[float, Plan]] = field(init=False, default_factory=list)
@@ -188,6 +243,7 @@ class Daemon:
         app = self.app
         self._since = app.clock.now()
         self._loops = Loops(app)
+        self._heartbeat = Heartbeat(app)
         await app.begin(plan, spread=True, void_leases=True)
         await self._beat()
         self._say(plan)
@@ -200,6 +256,9 @@ class Daemon:
                     self._tasks.start_soon(self._loops.every, LEASE_EVERY, "beat", self._beat)
                     self._tasks.start_soon(
                         self._loops.every, TIDY_EVERY, "secrets", self._notice_secrets
+                    )
+                    self._tasks.start_soon(
+                        self._loops.every, HEARTBEAT_DUE_EVERY, "heartbeat", self._send_heartbeat
                     )
                 outer.cancel_scope.cancel()
         finally:
@@ -248,22 +307,30 @@ class Daemon:
         app, old = self.app, self.app.plan_now
         try:
             settings = await anyio.to_thread.run_sync(self.load)
+            if settings.state != old.settings.state:
+                app.log.warning("a changed state needs a restart", state=old.settings.state)
+                settings = settings.model_copy(update={"state": old.settings.state})
             plan = await anyio.to_thread.run_sync(app.plan, settings)
+            await anyio.to_thread.run_sync(_check_urls, plan)
+            # A state that cannot be written now would leave us between the two.
+            await self._beat()
         except WatcherError as error:
             app.log.error("not reloaded: the old settings stay", why=why, error=str(error))
             return
-        if settings.state != old.settings.state:
-            app.log.warning("a changed state needs a restart", state=old.settings.state)
         try:
             pollers, couriers = await app.reload(plan)
+            # From here on nothing can fail but the state.
+            self._loops.start_new(self._tasks, pollers, couriers)
+            self._replaced.append((app.clock.monotonic(), old))
+            app.log.info("reloaded", why=why)
+            self._say(plan)
+            await self._beat()
         except StoreError as error:
             app.log.error("reloaded, but the state is in trouble", error=str(error))
-            return
-        # From here on nothing can fail.
-        self._loops.start_new(self._tasks, pollers, couriers)
-        self._replaced.append((app.clock.monotonic(), old))
-        app.log.info("reloaded", why=why)
-        self._say(plan)
+
+    async def _send_heartbeat(self) -> None:
+        if self._loops.well:
+            await self._heartbeat.once()
 
     async def _notice_secrets(self) -> None:
         """Reload when a channel's URL file is another; let go of plans no longer in use."""
@@ -314,32 +381,19 @@ class Daemon:
             app.log.error("end not recorded", error=str(error))
         for _, plan in self._replaced:
             await close_plan(plan)
+        await self._heartbeat.close()
         await app.close()
         app.log.info("stopped")
 
 
-async def take_lock(
-    lock: StateLock,
-    *,
-    ours: str,
-    theirs: Callable[[], dict[str, Any]],
-    waiting: Callable[[dict[str, Any]], None],
-) -> None:
-    """Wait for the state's lock; `theirs` reads what the daemon that holds it says of itself.
+def _check_urls(plan: Plan) -> None:
+    """Raise ConfigError for a channel whose URL is there and wrong.
 
-    Raises ConfigError when that daemon has other accounts or channels: to stand by for it would
-    leave ours unwatched.
+    One that is missing disables its channel and nothing else.
     """
-    said = False
-    while not lock.acquire():
-        beat = theirs()
-        if beat.get("fingerprint", ours) != ours:
-            message = (
-                f"daemon pid {beat.get('pid')} watches this state with other accounts or channels; "
-                "stop it, or give this one a state of its own with --state"
-            )
-            raise ConfigError(message)
-        if not said:
-            waiting(beat)
-            said = True
-        await anyio.sleep(STANDBY_EVERY)
+    for name, reason in plan.disabled.items():
+        try:
+            plan.settings.channels[name].url_secret()
+        except ConfigError:
+            continue
+        raise ConfigError(reason)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from watcher.errors import UsageError
 from watcher.model import ID_LENGTH
-from watcher.providers import PROVIDERS, ProviderOptions, build, sure_provider
+from watcher.providers import PROVIDERS, Provider, ProviderOptions, build, sure_provider
 from watcher.text import clean_line
 
 # Never asked anything: a provider is only built here to know which ids it takes.
@@ -82,11 +83,13 @@ class Directory:
 
     def _accepted(self, account: str, id_: str) -> tuple[str, str]:
         kind = PROVIDERS.get(self.accounts[account])
-        if kind is not None:
-            options = ProviderOptions(base_url=None if kind.default_base_url else NOWHERE)
-            if not build(kind.name, options).accepts(id_):
-                shown = clean_line(id_, 60) or "an empty id"
-                raise UsageError(f"{shown!r} cannot be the id of a batch at {kind.title}")
+        if not id_:
+            raise UsageError(f"the id after {account}/ is empty")
+        if len(id_) > ID_LENGTH:
+            raise _too_long(id_)
+        if kind is not None and not _never_asked(kind.name).accepts(id_):
+            shown = clean_line(id_, 60)
+            raise UsageError(f"{shown!r} cannot be the id of a batch at {kind.title}")
         return account, id_
 
     def check_channels(self, names: Collection[str]) -> None:
@@ -102,5 +105,17 @@ def _check_form(text: str) -> None:
         raise UsageError("an id is empty; give the id that the provider's create call returned")
     if not text.isprintable():
         raise UsageError(f"{clean_line(text, 60)!r} cannot be an id: it holds a control character")
+    # The name of an account may stand before it.
     if len(text) > ID_LENGTH + 41:
-        raise UsageError(f"{text[:40]}… cannot be an id: it has more than {ID_LENGTH} characters")
+        raise _too_long(text)
+
+
+def _too_long(text: str) -> UsageError:
+    return UsageError(f"{text[:40]}… cannot be an id: it has more than {ID_LENGTH} characters")
+
+
+@cache
+def _never_asked(provider: str) -> Provider:
+    # A hundred thousand ids at once have one provider.
+    own_address = PROVIDERS[provider].default_base_url
+    return build(provider, ProviderOptions(base_url=None if own_address else NOWHERE))

@@ -116,7 +116,7 @@ def advance(batch: Batch, observation: Observation, now: int) -> Step:
     """What one good look at a batch means."""
     seen = _seen(batch, observation, now)
     status = observation.status
-    if batch.ended and status is Status.UNKNOWN:
+    if batch.ended and batch.status is not Status.LOST and status is Status.UNKNOWN:
         # A new word for what has ended (archived, say) does not open it again.
         return Step(seen)
     if _results_are_late(batch, observation, now):
@@ -131,13 +131,8 @@ def advance(batch: Batch, observation: Observation, now: int) -> Step:
         return Step(seen)
     before = batch.status if batch.revision else None
     after = _entered(seen, batch, observation, outcome, now)
-    told_again = before is status and status.terminal
     return _tell(
-        after,
-        event_type,
-        now,
-        previous=before,
-        occurred_at=_occurred(after, event_type, told_again),
+        after, event_type, now, previous=before, occurred_at=_occurred(after, event_type, before)
     )
 
 
@@ -152,9 +147,10 @@ def missed(
         # Providers delete what has ended; it is not lost, and there is nothing to retry.
         return Step(replace(batch, looks=batch.looks + 1, last_look_at=now))
     since = batch.missing_since if batch.missing_since is not None else now
-    doubted = replace(
-        failed(batch, error, now), missing_since=since, missing_looks=batch.missing_looks + 1
-    )
+    step = unanswered(batch, error, now)
+    if step.event is not None:
+        return step
+    doubted = replace(step.batch, missing_since=since, missing_looks=batch.missing_looks + 1)
     never_seen = batch.status is None
     looks, patience = (
         (NEVER_FOUND_LOOKS, NEVER_FOUND_AFTER) if never_seen else (LOST_LOOKS, lost_after)
@@ -175,15 +171,31 @@ def _gone(batch: Batch, missing_for: int) -> str:
     return f"answered 404 to {batch.missing_looks} looks in a row over {minutes} minutes"
 
 
-def failed(batch: Batch, error: str, now: int) -> Batch:
-    """A look that brought no observation: the batch stays as it is and backs off."""
-    return replace(
+def unanswered(batch: Batch, error: str, now: int) -> Step:
+    """A look that brought no observation: the batch stays as it is and backs off.
+
+    But an end that only awaited its result file is told once it has waited long enough.
+    """
+    failed = replace(
         batch,
         looks=batch.looks + 1,
         last_look_at=now,
         failures=batch.failures + 1,
         last_error=error,
     )
+    since = batch.results_awaited_since
+    if since is None or now - since < RESULTS_AWAITED:
+        return Step(failed)
+    ended = replace(
+        failed,
+        status=Status.COMPLETED,
+        outcome=outcome_of(Status.COMPLETED, batch.counts),
+        reason=None,
+        end_seen_at=now,
+        results_awaited_since=None,
+    )
+    before = batch.status if batch.revision else None
+    return _tell(ended, EventType.COMPLETED, now, previous=before, occurred_at=ended.ended_at)
 
 
 def _seen(batch: Batch, observation: Observation, now: int) -> Batch:
@@ -259,13 +271,14 @@ def _entered(
     )
 
 
-def _occurred(batch: Batch, event_type: EventType, told_again: bool) -> int | None:  # noqa: FBT001
+def _occurred(batch: Batch, event_type: EventType, previous: Status | None) -> int | None:
     """The provider's own time for a change; none for what only shows later."""
-    if told_again:
+    if previous is batch.status:
         return None
     match event_type:
         case EventType.VALIDATING | EventType.QUEUED:
-            return batch.created_at
+            # A batch may begin in either; no provider says when it came there from elsewhere.
+            return batch.created_at if previous is None else None
         case EventType.IN_PROGRESS:
             return batch.in_progress_at
         case EventType.FINALIZING:
@@ -388,11 +401,21 @@ def limited(account: Account, now: int, pause: int, reason: str) -> Account:
     """The account was asked to slow down (429): all its looks wait `pause` milliseconds."""
     return replace(
         heard(account),
-        limited=account.limited + 1,
+        limited=limited_next(account, now),
         paused_until=max(account.paused_until or 0, now + pause),
         pause_reason=reason,
         probe_due_at=None if account.probe_due_at is None else now + pause,
     )
+
+
+def limited_next(account: Account, now: int) -> int:
+    """Which answer 429 in a row the next one is; all those of one burst are one."""
+    return account.limited + int(_passed(account.paused_until, now) or not account.limited)
+
+
+def listless(account: Account, now: int) -> Account:
+    """The account's list does not exist, but something answered: it is not the account's 404."""
+    return replace(heard(account), good_at=now)
 
 
 def _passed(at: int | None, now: int) -> bool:

@@ -22,6 +22,7 @@ from watcher.errors import (
     Missing,
     ProviderError,
     RateLimited,
+    Refused,
     StoreError,
     Unauthorized,
     Unavailable,
@@ -41,6 +42,8 @@ SECOND = 1_000
 PUT_OFF = 5 * 60 * SECOND
 # A batch that serves as a probe need not be due: anything due within this will do.
 ANY_TIME = 60 * 60 * SECOND
+# Among so many the one that serves as a probe is chosen.
+CANDIDATES = 50
 # Seconds between two looks at a credential's file.
 SECRET_READ_EVERY = 60
 # Seconds until the next try without a lease: another process may hold it, or the clock jumped.
@@ -59,7 +62,7 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """An account as the poller needs it; `credential` reads the secret and may raise ConfigError."""
+    """An account as the poller needs it; `credential` reads the secret, or raises ConfigError."""
 
     name: str
     provider: Provider
@@ -76,12 +79,16 @@ class Looking:
 class Allowance:
     """An account's requests per minute, as a bucket that refills steadily.
 
-    It holds as many as may be in flight at once: a burst after a quiet time stays that small.
+    It holds as many as may be in flight at once: a burst after a quiet time stays that small. A
+    full bucket and a minute's refilling together are never more than the minute allows.
     """
 
     def __init__(self, per_minute: int | None, burst: int, clock: Clock) -> None:
-        self._per_second = math.inf if per_minute is None else per_minute / 60
-        self._burst = max(1, burst)
+        if per_minute is None:
+            self._burst, self._per_second = max(1, burst), math.inf
+        else:
+            self._burst = max(1, min(burst, per_minute // 2))
+            self._per_second = (per_minute - self._burst + 1) / 60
         self._clock = clock
         self._left = float(self._burst)
         self._since = clock.monotonic()
@@ -132,10 +139,15 @@ class AccountPoller:
         self._under_way: set[str] = set()
         self._probing = False
         self.account = Account(looking.name, looking.provider.name)
-        self._kept = self.account
+        # What the store holds of it, but for when it last answered; None: not known.
+        self._kept: Account | None = None
         self._secret: str | None = None
         self._secret_read_at: float | None = None
         self._probed_by_list = False
+        # Whether the account's list is refused as no list would be: it has none.
+        self._listless = False
+        # Whether the last write failed: what is seen could not be kept.
+        self._unwritable = False
         # Whether the lease was held at the last claim.
         self._leased = True
         # Why the account is not looked at, when its credential cannot be read.
@@ -205,6 +217,9 @@ class AccountPoller:
         )
         if free <= 0:
             return 0
+        if self._unwritable:
+            # What cannot be recorded is due still, and would be asked for again and again.
+            await self._keep_account(None, now)
         started = await self._start_probe(now, tasks)
         if self.account.suspected:
             return started
@@ -252,7 +267,17 @@ class AccountPoller:
                 return None
             return ledger.batches.claim(name, due_by, limit, horizon, under_way)
 
-        claimed = await self._read(work)
+        try:
+            claimed = await self._read(work)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the guard around rows that cannot be read
+            self._log.exception("batches cannot be read", account=name)
+            until = now + PUT_OFF
+            ids = await self._write(lambda ledger: ledger.batches.put_off_unreadable(name, until))
+            self._meter.add("looks", len(ids), account=name, result="crashed")
+            self._log.error("batches put off", account=name, ids=ids[:20], count=len(ids))
+            claimed = await self._read(work) if ids else []
         self._leased = claimed is not None
         return claimed or []
 
@@ -263,19 +288,20 @@ class AccountPoller:
 
     async def _start_probe(self, now: int, tasks: TaskGroup) -> int:
         """Ask for the account's own word when its time has come."""
+        if self.account.suspected and not self.busy:
+            self.account = lifecycle.suspect(self.account, now)
         account, due = self.account, self.account.probe_due_at
-        if account.suspected and due is None and not self.busy:
-            self.account = replace(account, probe_due_at=now + lifecycle.PROBE_INTERVAL)
         if due is None or self._probing or now < due <= now + lifecycle.PROBE_INTERVAL:
             return 0
         self.account = replace(account, probe_due_at=None, probed_at=now)
         # Every second probe of an account in doubt is a batch: a key may be allowed to retrieve
         # and not to list, and a list may be allowed where a batch is another project's.
         by_batch = account.suspected and self._probed_by_list
-        batches = await self._claim(now, 1, due_by=now + ANY_TIME) if by_batch else []
+        batches = await self._claim(now, CANDIDATES, due_by=now + ANY_TIME) if by_batch else []
         self._probed_by_list = not batches
         if batches:
-            self._start(batches[0], tasks)
+            # One that is refused by itself says nothing of the account.
+            self._start(min(batches, key=lambda batch: batch.failures), tasks)
         else:
             self._probing = True
             self._allowance.take()
@@ -321,6 +347,7 @@ class AccountPoller:
             await self._look_and_record(batch)
         except StoreError as error:
             # Nothing was acknowledged: the batch is due still.
+            self._unwritable = True
             self._log.error("look not recorded", batch=batch.key, error=str(error))
         except Exception:  # noqa: BLE001  the guard around one batch
             self._log.exception("look failed", batch=batch.key)
@@ -335,6 +362,7 @@ class AccountPoller:
         try:
             await self._write(lambda ledger: ledger.batches.put_off(batch, until))
         except StoreError as error:
+            self._unwritable = True
             self._log.error("batch not put off", batch=batch.key, error=str(error))
 
     async def _look_and_record(self, batch: Batch) -> None:
@@ -355,12 +383,18 @@ class AccountPoller:
             account_step = lifecycle.answered(self.account, now)
             step = lifecycle.advance(batch, observation, now)
             log.debug("looked", batch=batch.key, status=observation.status)
-        self.account = account_step.account
+        before, self.account = self.account, account_step.account
         if step.probe:
             self.account = lifecycle.suspect(self.account, now)
         if account_step.event is not None:
             account_told = self._address(account_step.event)
-        await self._record(batch, step, account_told, now)
+        try:
+            await self._record(batch, step, account_told, now)
+        except Exception:
+            self._take_back(account_step, before)
+            raise
+        if before.suspected and not self.account.suspected:
+            await self.spread_overdue()
 
     async def _observe(self, batch: Batch) -> Observation:
         provider = self.looking.provider
@@ -379,6 +413,9 @@ class AccountPoller:
             body = await self.looking.wire.send(signed)
         except ProviderError as error:
             self.reached = self.reached or error.status_code is not None
+            if isinstance(error, Unauthorized):
+                # The secret may have been replaced.
+                self._secret_read_at = None
             raise
         self.reached = True
         return body
@@ -397,13 +434,13 @@ class AccountPoller:
                 account_good_at=account.good_at,
             )
             return lifecycle.AccountStep(lifecycle.heard(account)), step
-        step = Step(lifecycle.failed(batch, text, now))
+        step = lifecycle.unanswered(batch, text, now)
         if isinstance(error, Unavailable):
             return lifecycle.silent(
                 account, text, now, unreachable_after=self.looking.unreachable_after
             ), step
         if isinstance(error, Unauthorized):
-            if account.suspected:
+            if account.suspected or self._listless:
                 return lifecycle.refused(account, batch.id, text, now), step
             return lifecycle.AccountStep(lifecycle.suspect(lifecycle.heard(account), now)), step
         return lifecycle.AccountStep(lifecycle.heard(account)), step
@@ -413,7 +450,9 @@ class AccountPoller:
             step.batch, next_look_at=cadence.next_look(step.batch, now, self.looking.pace)
         )
         told = None if step.event is None else self._address(step.event)
+        known = self.account.words
         account = self._news(step.event)
+        news = [word for word in self.account.words if word not in known]
         told_account = self.account
         if told is not None:
             told = replace(told, event=replace(told.event, batch=after))
@@ -424,10 +463,18 @@ class AccountPoller:
                 ledger.record_account(told_account, account_told, now)
             return recorded
 
-        recorded = await self._write(work)
+        recorded = False
+        try:
+            recorded = await self._write(work)
+        finally:
+            if not recorded:
+                # What was to be kept was not, and nobody has been told of a new word.
+                self._kept = None
+                words = tuple(word for word in self.account.words if word not in news)
+                self.account = replace(self.account, words=words)
         if not recorded:
             self._log.debug("batch changed during its look", batch=before.key)
-            return
+            told = None
         for one in (told, account_told):
             if one is not None:
                 self._log_event(one)
@@ -441,10 +488,21 @@ class AccountPoller:
             if word not in self.account.words:
                 self.account = replace(self.account, words=(*self.account.words, word)[-100:])
         # When it last answered is not worth a write per look.
-        if replace(self.account, good_at=None) == replace(self._kept, good_at=None):
+        if self._kept == replace(self.account, good_at=None):
             return None
-        self._kept = self.account
+        self._kept = replace(self.account, good_at=None)
         return self.account
+
+    def _take_back(self, step: lifecycle.AccountStep, before: Account) -> None:
+        """Forget an event of the account that could not be recorded, so that it is made again."""
+        if step.event is not None and self.account.revision == step.account.revision:
+            self.account = replace(
+                self.account,
+                revision=before.revision,
+                trouble=before.trouble,
+                trouble_since=before.trouble_since,
+                trouble_reason=before.trouble_reason,
+            )
 
     def _address(self, event: Event) -> Told:
         """The event with everyone who wants it."""
@@ -468,17 +526,19 @@ class AccountPoller:
 
     async def _limited(self, error: RateLimited) -> None:
         now, account = self._clock.now(), self.account
-        pause = cadence.account_pause(account.name, account.limited + 1, error.retry_after)
+        number = lifecycle.limited_next(account, now)
+        pause = cadence.account_pause(account.name, number, error.retry_after)
         self.account = lifecycle.limited(account, now, pause, str(error))
         self._meter.add("looks", account=account.name, result="limited")
         self._log.warning("account paused", account=account.name, seconds=pause / SECOND)
         await self._keep_account(None, now)
 
     async def _probe(self) -> None:
-        """Ask the account for its list: is it the account that is refused, or one batch?"""
+        """Ask the account for its list, to see whether it is the account or one batch."""
         try:
             await self._probe_and_record()
         except StoreError as error:
+            self._unwritable = True
             self._log.error("probe not recorded", account=self.looking.name, error=str(error))
         except Exception:  # noqa: BLE001  the guard around one probe
             self._log.exception("probe failed", account=self.looking.name)
@@ -507,20 +567,28 @@ class AccountPoller:
                 step = lifecycle.all_missing(
                     self.account, now, unreachable_after=looking.unreachable_after
                 )
+            elif isinstance(error, Refused) and (error.status_code or 0) >= 400:
+                step = lifecycle.AccountStep(lifecycle.listless(self.account, now))
             else:
                 step = lifecycle.AccountStep(lifecycle.heard(self.account))
+            self._listless = isinstance(error, Refused | Missing)
         else:
             now = self._clock.now()
             step = lifecycle.answered(self.account, now)
-        was_troubled = self.account.suspected
-        self.account = step.account
-        await self._keep_account(None if step.event is None else self._address(step.event), now)
-        if was_troubled and not self.account.suspected:
+            self._listless = False
+        before, self.account = self.account, step.account
+        try:
+            await self._keep_account(None if step.event is None else self._address(step.event), now)
+        except Exception:
+            self._take_back(step, before)
+            raise
+        if before.suspected and not self.account.suspected:
             await self.spread_overdue()
 
     async def _keep_account(self, told: Told | None, now: int) -> None:
-        account = self._kept = self.account
+        account, self._kept = self.account, None
         await self._write(lambda ledger: ledger.record_account(account, told, now))
+        self._unwritable, self._kept = False, replace(account, good_at=None)
         if told is not None:
             self._log_event(told)
             self._told()

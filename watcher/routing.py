@@ -79,7 +79,7 @@ def audience(event: Event, board: Switchboard, *, news: bool = True) -> tuple[Ch
                 taken.setdefault(channel, route.name)
             else:
                 refused.setdefault(channel, f"{route.name}: {objection}")
-    _take_unrouted(event, board, taken, news=news)
+    _take_unrouted(event, board, taken, news=news, routed=bool(taken))
     quiet = _registered_quietly(event)
     names = dict.fromkeys((*board.channels, *taken))
     return tuple(
@@ -87,7 +87,9 @@ def audience(event: Event, board: Switchboard, *, news: bool = True) -> tuple[Ch
     )
 
 
-def _take_unrouted(event: Event, board: Switchboard, taken: dict[str, str], *, news: bool) -> None:
+def _take_unrouted(
+    event: Event, board: Switchboard, taken: dict[str, str], *, news: bool, routed: bool
+) -> None:
     """Add whoever is told without a route: the batch's own channels, the operators."""
     default = event.type in DEFAULT_EVENTS
     if event.batch is None:
@@ -104,7 +106,7 @@ def _take_unrouted(event: Event, board: Switchboard, taken: dict[str, str], *, n
     if event.type is EventType.UNKNOWN and news:
         for channel in board.told_of_trouble:
             taken.setdefault(channel, "operators")
-    if event.severity is Severity.FAILURE and not taken:
+    if event.severity is Severity.FAILURE and not routed:
         for channel in board.told_of_trouble:
             taken.setdefault(channel, "operators: a failure no route takes")
 
@@ -130,8 +132,9 @@ def _registered_quietly(event: Event) -> bool:
         batch is not None
         and batch.registration.quiet_if_ended
         and event.previous_status is None
-        and batch.revision == 1
         and batch.ended
+        # What was never found did not end: its id may be wrong.
+        and event.type is not EventType.LOST
     )
 
 
@@ -171,9 +174,14 @@ def _batch_mismatch(route: Route, batch: Batch) -> str | None:
     for key, pattern in route.metadata.items():
         value = batch.metadata.get(key)
         values = value if isinstance(value, list | tuple) else [value]
-        if not _any_matches([pattern], [str(one) for one in values if one is not None]):
+        if not _any_matches([pattern], [_word(one) for one in values if one is not None]):
             return f"takes metadata {key} = {pattern}"
     return None
+
+
+def _word(value: object) -> str:
+    """A value of JSON as the user would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _any_matches(patterns: Sequence[str], values: Collection[str]) -> bool:
@@ -193,7 +201,16 @@ def untaken_types(board: Switchboard) -> tuple[EventType, ...]:
     )
 
 
+# The types that are never a failure, and those that come without an outcome.
+_NEVER_FAILURE = frozenset({EventType.CANCELLED, EventType.REOPENED})
+_NO_OUTCOME = frozenset({EventType.LOST, EventType.REOPENED})
+
+
 def _may_take(route: Route, event_type: EventType) -> bool:
+    if route.severity is Severity.FAILURE and event_type in _NEVER_FAILURE:
+        return False
+    if route.outcomes and event_type in _NO_OUTCOME:
+        return False
     if not route.events:
         return event_type in DEFAULT_EVENTS
     return any(fnmatchcase(event_type, pattern) for pattern in route.events)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("completion", "Print the shell's completion script."),
 }
 ALIASES = {"list": "ls"}
+INTERRUPTED = 130
 HELP = """Watches LLM batch jobs at their providers and tells people what became of them.
 
 Try `watcher demo` first. With a key in the environment: `watcher wait batch_…`.
@@ -62,6 +63,9 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if ctx.resilient_parsing:
+            # A shell asks what could follow: not the moment to complain.
+            return super().resolve_command(ctx, args)
         if name not in ALIASES and name not in COMMANDS and not name.startswith("-"):
             import difflib
 
@@ -69,6 +73,14 @@ class Commands(click.Group):
             hint = f"; did you mean `watcher {close[0]}`?" if close else "; see watcher --help"
             raise click.UsageError(f"no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has gone (`watcher ls | head`): that is no trouble.
+            _forget_output()
+            return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
@@ -103,39 +115,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
     try:
         result: Any = root.main(arguments, prog_name="watcher", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.Abort:
-        return 130
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except click.ClickException as error:
         _say(error.format_message().rstrip(".").replace("\n", " "))
         return 2
     except WatcherError as error:
-        _say(str(error))
-        if "--debug" in arguments:
-            raise
+        _say(str(error), traceback=debug)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone (`watcher ls | head`): that is no trouble.
-        _forget_output()
-        return 0
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        _say(f"our own fault, please report it: {type(error).__name__}: {error}")
-        _say("run it again with --debug for the whole story")
+    except Exception as error:  # noqa: BLE001  the command line's last resort
+        _say(f"our own fault, please report it: {type(error).__name__}: {error}", traceback=debug)
+        if not debug:
+            _say("run it again with --debug for the whole story")
         return 1
     return result if isinstance(result, int) else 0
 
 
-def _say(text: str) -> None:
+def _say(text: str, *, traceback: bool = False) -> None:
+    if traceback:
+        from traceback import format_exc
+
+        click.echo(format_exc(), err=True, nl=False)
     click.echo(f"watcher: {text}", err=True)
 
 
 def _forget_output() -> None:
     # The interpreter would flush it once more at exit and complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

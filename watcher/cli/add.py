@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import click
 
 from watcher.cli.options import Common, common_options
 from watcher.cli.output import note, print_json, warn_of_dead
 from watcher.errors import ProviderError, UsageError
-from watcher.text import clean_line, plural
+from watcher.text import plural
 
 if TYPE_CHECKING:
     from watcher.client import LocalClient
     from watcher.model import Batch
+    from watcher.providers import Provider
 
-NAME_LENGTH = 200
 # What standard input may hold: a hundred thousand create replies and more.
 MOST_INPUT = 256 * 1024 * 1024
+JSON_BEGINS = ("{", "[", '"')
+LINE_END = "\n"
+_SOLID = re.compile(r"\S")
 
 
 @click.command(name="add")
@@ -48,9 +53,6 @@ def command(
     """
     from watcher.client import Wish, user_name
 
-    given = {"--name": (name,), "--tag": tag, "--group": (group,)}
-    for option, texts in given.items():
-        _check_texts(option, texts)
     wish = Wish(
         name=name,
         tags=tag or None,
@@ -80,18 +82,6 @@ def command(
                 click.echo(batch.key)
         _say_who(client, batches)
         warn_of_dead(client)
-
-
-def _check_texts(option: str, texts: Any) -> None:
-    for text in texts:
-        if text is None:
-            continue
-        if not text.strip() or not text.isprintable():
-            message = f"{option} {clean_line(text, 60)!r}: give printable text"
-            raise UsageError(message)
-        if len(text) > NAME_LENGTH:
-            message = f"{option} has more than {NAME_LENGTH} characters"
-            raise UsageError(message)
 
 
 def _say_who(client: LocalClient, batches: list[Batch]) -> None:
@@ -143,47 +133,46 @@ def _from_input(raw: bytes) -> list[str]:
     except UnicodeDecodeError:
         message = "standard input is not UTF-8 text"
         raise UsageError(message) from None
-    stripped = text.lstrip()
-    if stripped.startswith(("{", "[")):
-        try:
-            return _ids_of(json.loads(text), "standard input")
-        except (ValueError, RecursionError):
-            # Several documents: one a line.
-            pass
+    if text.lstrip().startswith(JSON_BEGINS):
+        return _from_documents(text, 1)
     texts = []
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip()
-        if not line:
-            continue
-        where = f"line {number} of standard input"
-        if line.startswith(("{", "[", '"')):
-            try:
-                document = json.loads(line)
-            except (ValueError, RecursionError):
-                raise UsageError(f"{where} is not valid JSON") from None
-            texts += _ids_of(document, where)
-        else:
+    for number, line in enumerate(map(str.strip, text.split(LINE_END)), 1):
+        if line.startswith(JSON_BEGINS):
+            texts += _from_documents(line, number)
+        elif line:
             texts.append(line)
     return texts
 
 
-def _ids_of(document: object, where: str) -> list[str]:
-    from watcher.directory import NOWHERE
-    from watcher.providers import ProviderOptions, build
+def _from_documents(text: str, first_line: int) -> list[str]:
+    """The ids in one JSON document or several, whatever white space is between them."""
+    decoder, texts, position = json.JSONDecoder(), [], 0
+    while begin := _SOLID.search(text, position):
+        try:
+            document, position = decoder.raw_decode(text, begin.start())
+            texts += _ids_of(document)
+        except (ValueError, RecursionError, ProviderError) as error:
+            line = first_line + text.count(LINE_END, 0, begin.start())
+            lacks = "holds no id: give what the create call returned"
+            said = lacks if isinstance(error, ProviderError) else "is not valid JSON"
+            raise UsageError(f"line {line} of standard input {said}") from None
+    return texts
 
+
+def _ids_of(document: object) -> list[str]:
     if isinstance(document, str):
         return [document]
     if isinstance(document, dict) and isinstance(document.get("data"), list):
         document = document["data"]
     if isinstance(document, list):
-        return [
-            id_
-            for number, one in enumerate(document, 1)
-            for id_ in _ids_of(one, f"item {number} of {where}")
-        ]
-    try:
-        reader = build("openai-compatible", ProviderOptions(base_url=NOWHERE))
-        return [reader.read_created(document)]
-    except ProviderError:
-        message = f"{where} holds no id: give what the create call returned"
-        raise UsageError(message) from None
+        return [id_ for one in document for id_ in _ids_of(one)]
+    return [_reader().read_created(document)]
+
+
+@cache
+def _reader() -> Provider:
+    """Of all create calls' answers, wrapped or not."""
+    from watcher.directory import NOWHERE
+    from watcher.providers import ProviderOptions, build
+
+    return build("openai-compatible", ProviderOptions(base_url=NOWHERE))

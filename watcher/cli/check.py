@@ -26,17 +26,19 @@ def command(*, common: Common, offline: bool) -> int:
 
     Each account's credential is tried with one harmless request. Nothing is sent.
     """
-    import anyio
-
     settings = common.settings()
-    results = [_state(settings)]
-    results += anyio.run(_accounts, settings, offline)
+    results = [_configuration(settings), _state(settings)]
+    results += _accounts(settings, offline=offline)
     results += [_channel(settings, name) for name in settings.channels]
     codes = [result.pop("code") for result in results]
     if common.json:
         print_json(results)
     else:
         _print(settings, results)
+    for warning in settings.warnings:
+        note(f"warning: {warning}")
+    # Whatever else is wrong with an answer, the provider did not give one that we can use.
+    codes = [code if code in {0, 1, 2, 3} else 5 for code in codes]
     return next((code for code in (2, 3, 5, 1) if code in codes), 0)
 
 
@@ -50,6 +52,19 @@ def _result(what: str, name: str, error: WatcherError | None = None) -> dict[str
         "error": None if error is None else str(error),
         "code": code,
     }
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    """What loading it does not see: ids of no account, and the heartbeat's address."""
+    from watcher.app import configured_batches
+
+    try:
+        configured_batches(settings)
+        if settings.heartbeat.wanted:
+            settings.heartbeat.url_secret()
+    except ConfigError as error:
+        return _result("configuration", str(settings.file or "none"), error)
+    return _result("configuration", str(settings.file or "none"))
 
 
 def _state(settings: Settings) -> dict[str, Any]:
@@ -76,7 +91,9 @@ def _check_place(state: Path) -> None:
         raise StoreError(message)
 
 
-async def _accounts(settings: Settings, offline: bool) -> list[dict[str, Any]]:
+def _accounts(settings: Settings, *, offline: bool) -> list[dict[str, Any]]:
+    import anyio
+
     from watcher.app import App
     from watcher.clock import SystemClock
     from watcher.log import get
@@ -85,11 +102,21 @@ async def _accounts(settings: Settings, offline: bool) -> list[dict[str, Any]]:
 
     database = SqliteDatabase(MEMORY)
     app = App(database, SystemClock(), get("check"), Redactor())
+    results: dict[str, dict[str, Any]] = {}
+
+    async def one(name: str) -> None:
+        results[name] = await _account(app, settings, name, offline=offline)
+
+    async def every_one() -> None:
+        async with anyio.create_task_group() as tasks:
+            for name in settings.accounts:
+                tasks.start_soon(one, name)
+
     try:
-        return [await _account(app, settings, name, offline=offline) for name in settings.accounts]
+        anyio.run(every_one)
     finally:
-        await app.close()
         database.close()
+    return [results[name] for name in settings.accounts]
 
 
 async def _account(app: App, settings: Settings, name: str, *, offline: bool) -> dict[str, Any]:
@@ -128,7 +155,6 @@ def _channel(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def _print(settings: Settings, results: list[dict[str, Any]]) -> None:
-    click.echo(f"configuration  {settings.file or 'none'}")
     for result in results:
         said = styled("well", fg="green") if result["ok"] else styled(result["error"], fg="red")
         click.echo(f"{result['what']:<13}  {result['name']}: {said}")
@@ -136,8 +162,6 @@ def _print(settings: Settings, results: list[dict[str, Any]]) -> None:
         note("no account: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY, or run watcher init")
     if not settings.channels:
         note("no channel: nobody is told anything; add one to the configuration")
-    for warning in settings.warnings:
-        note(f"warning: {warning}")
     _note_proxies()
     _note_leftovers(settings)
     untaken = untaken_types(settings.switchboard())

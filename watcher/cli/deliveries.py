@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from watcher.cli.options import Common, common_options
 from watcher.cli.output import note, print_json, print_table, warn_of_dead
 from watcher.documents import delivery_document
+from watcher.errors import UsageError
 from watcher.model import Delivery, DeliveryState
-from watcher.text import local, span
+from watcher.text import clean_line, local, span
 
 MOST = 1_000
 COLOURS = {
@@ -20,13 +23,19 @@ COLOURS = {
 
 
 @click.command(name="deliveries")
-@click.option("--state", type=click.Choice([str(one) for one in DeliveryState]))
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    help=f"Only one of: {', '.join(DeliveryState)}. (A path is the state's file.)",
+)
 @click.option("--channel", help="Only this channel.")
 @click.option("--limit", type=click.IntRange(1), default=MOST, show_default=True)
-@common_options(json=True)
-def command(*, common: Common, state: str | None, channel: str | None, limit: int) -> None:
+@common_options(json=True, state=False)
+def command(*, common: Common, states: tuple[str, ...], channel: str | None, limit: int) -> None:
     """Show what was told to whom, newest last."""
-    wanted = None if state is None else DeliveryState(state)
+    wanted = _wanted(states, common)
     with common.client().opened(create=False) as client:
         deliveries = []
         if client.exists:
@@ -55,6 +64,23 @@ def command(*, common: Common, state: str | None, channel: str | None, limit: in
         if len(rows) == limit:
             note(f"only the newest {limit}: --limit shows more")
         warn_of_dead(client)
+
+
+def _wanted(texts: tuple[str, ...], common: Common) -> DeliveryState | None:
+    """The state of deliveries that is meant; what looks like a path names the state's file.
+
+    Here the two options of one name meet, and each has to be understood.
+    """
+    wanted = None
+    for text in texts:
+        if text in list(DeliveryState):
+            wanted = DeliveryState(text)
+        elif "/" in text or os.sep in text or "." in text:
+            common.state = text
+        else:
+            there = ", ".join(DeliveryState)
+            raise UsageError(f"--state {clean_line(text, 60)!r}: there is {there}")
+    return wanted
 
 
 def _next(delivery: Delivery, now: int) -> str:

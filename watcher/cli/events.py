@@ -82,10 +82,10 @@ def parse_moment(text: str, now: int) -> int:
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError):
         message = (
             f"--since {text!r}: write a length of time (2h) or a moment (2026-11-21T12:00:00Z)"
         )
         raise UsageError(message) from None
-    return int(moment.astimezone().timestamp() * 1000)
+    return moment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from watcher.config import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+# Of the parameters that hold them, so that none clashes with a command's own.
+PREFIX = "common_"
 
 
 @dataclass(slots=True)
@@ -39,47 +41,58 @@ class Common:
         return LocalClient(self.settings())
 
 
-def common_options(*, json: bool) -> Callable[[Function], Function]:
-    """Add the common options to a command, and hand it one `common`."""
+def common_options(*, json: bool, state: bool = True) -> Callable[[Function], Function]:
+    """Add the common options to a command, and hand it one `common`.
+
+    `state` False: the command has a `--state` of its own, which see.
+    """
 
     def decorate(function: Function) -> Function:
         @wraps(function)
         def wrapped(*values: Any, **options: Any) -> Any:
             context = click.get_current_context()
             common = context.find_root().ensure_object(Common)
-            for name in ("config", "state", "debug", "json"):
-                given = options.pop(f"common_{name}", None)
-                if given:
-                    setattr(common, name, given)
-            return function(*values, common=common, **options)
+            _note(common, options)
+            given = {name: one for name, one in options.items() if not name.startswith(PREFIX)}
+            return function(*values, common=common, **given)
 
         command: Any = wrapped
         if json:
-            command = click.option("--json", "common_json", is_flag=True, help="Print JSON.")(
+            command = click.option("--json", f"{PREFIX}json", is_flag=True, help="Print JSON.")(
                 command
             )
-        for option in (
-            click.option("--debug", "common_debug", is_flag=True, help="Log all there is."),
-            click.option("--state", "common_state", metavar="PATH", help="The state's file."),
-            click.option(
-                "--config",
-                "common_config",
-                metavar="FILE",
-                type=click.Path(path_type=Path),
-                help="The configuration file.",
-            ),
-        ):
-            command = option(command)
+        command = click.option("--debug", f"{PREFIX}debug", is_flag=True, help="Log all there is.")(
+            command
+        )
+        if state:
+            command = click.option(
+                "--state", f"{PREFIX}state", metavar="PATH", help="The state's file."
+            )(command)
+        command = click.option(
+            "--config",
+            f"{PREFIX}config",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="The configuration file.",
+        )(command)
         result: Function = command
         return result
 
     return decorate
 
 
+def _note(common: Common, options: Mapping[str, Any]) -> None:
+    for name in ("config", "state", "debug", "json"):
+        if given := options.get(PREFIX + name):
+            setattr(common, name, given)
+
+
 def open_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Keys of open batches that begin so, for the shell's completion; never an error."""
+    common = Common()
+    for level in (ctx.find_root(), ctx):
+        _note(common, level.params)
     try:
-        common = ctx.find_root().ensure_object(Common)
         with common.client().opened(create=False) as client:
             if not client.exists:
                 return []

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.model import Batch, DeliveryState, Outcome, Severity, Status
-from watcher.text import plural, shorten
+from watcher.text import clean_line, plural, shorten
 
 if TYPE_CHECKING:
     from watcher.client import LocalClient
 
 BAR = 10
+# The most of one cell, and the least that is left of the last one in a line.
+CELL = 2_000
+LEAST_LAST = 8
 COLOURS = {
     Severity.SUCCESS: "green",
     Severity.INFO: "cyan",
@@ -31,12 +34,18 @@ COLOURS = {
 
 def print_json(document: object) -> None:
     """One document on standard output."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(_dumped(document, indent=2))
 
 
 def print_json_line(document: object) -> None:
     """One line of a stream."""
-    click.echo(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    click.echo(_dumped(document, separators=(",", ":")))
+
+
+def _dumped(document: object, **options: Any) -> str:
+    # A stream that cannot carry every character gets escapes, which mean the same.
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    return json.dumps(document, ensure_ascii=not encoding.startswith("utf"), **options)
 
 
 def at_terminal() -> bool:
@@ -66,27 +75,74 @@ def print_table(
     *,
     colour_column: int = 1,
 ) -> None:
-    """Aligned columns; at a terminal the last is cut to fit, and `colours` paint one cell a row."""
-    rows = [tuple(row) for row in rows]
-    if not rows:
+    """Aligned columns; `colours` paint one cell a row at a terminal.
+
+    At a terminal the last column is cut to fit, and nothing else is: where the others alone fill
+    the line, the first stands on a line of its own.
+    """
+    cells = [[clean_line(cell, CELL) for cell in row] for row in rows]
+    if not cells:
         return
-    sizes = [
-        max(len(heading), *(len(row[column]) for row in rows))
-        for column, heading in enumerate(headings)
-    ]
-    room = width() - sum(size + 2 for size in sizes[:-1]) if at_terminal() else None
-    lines = []
-    for number, row in enumerate([tuple(headings), *rows]):
-        cells = [cell.ljust(size) for cell, size in zip(row, sizes, strict=True)]
-        last = row[-1]
-        cells[-1] = shorten(last, max(8, room)) if room is not None and len(last) > room else last
-        if in_colour():
-            if number == 0:
-                cells = [click.style(cell, bold=True) for cell in cells]
-            elif number <= len(colours) and colours[number - 1]:
-                cells[colour_column] = click.style(cells[colour_column], fg=colours[number - 1])
-        lines.append("  ".join(cells).rstrip())
-    click.echo("\n".join(lines))
+    painter = _Painter(colours, colour_column)
+    lines = [list(headings), *cells]
+    if at_terminal() and _breadth(lines) + LEAST_LAST > width():
+        click.echo("\n".join(_stacked(lines, painter)))
+    else:
+        click.echo("\n".join(_aligned(lines, painter)))
+
+
+class _Painter:
+    """Paints the cells of a table where colour is welcome; the first line is its heading."""
+
+    def __init__(self, colours: Sequence[str | None], column: int) -> None:
+        self._colours = colours
+        self._column = column
+        self._welcome = in_colour()
+
+    def painted(self, cell: str, line: int, column: int) -> str:
+        if not self._welcome:
+            return cell
+        if line == 0:
+            return click.style(cell, bold=True)
+        colour = self._colours[line - 1] if line <= len(self._colours) else None
+        return click.style(cell, fg=colour) if colour and column == self._column else cell
+
+
+def _sizes(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _breadth(lines: Sequence[Sequence[str]]) -> int:
+    """What all columns but the last take."""
+    return sum(size + 2 for size in _sizes(lines)[:-1])
+
+
+def _aligned(
+    lines: Sequence[Sequence[str]], painter: _Painter, *, first: int = 0, indent: int = 0
+) -> list[str]:
+    """One line a row, of the columns from `first` on."""
+    shown = [line[first:] for line in lines]
+    sizes = _sizes(shown)
+    room = width() - indent - _breadth(shown) if at_terminal() else None
+    aligned = []
+    for number, line in enumerate(shown):
+        *cells, last = line
+        padded = [cell.ljust(size) for cell, size in zip(cells, sizes, strict=False)]
+        padded.append(last if room is None else shorten(last, max(LEAST_LAST, room)))
+        painted = [
+            painter.painted(cell, number, column) for column, cell in enumerate(padded, first)
+        ]
+        aligned.append(" " * indent + "  ".join(painted).rstrip())
+    return aligned
+
+
+def _stacked(lines: Sequence[Sequence[str]], painter: _Painter) -> list[str]:
+    """Two lines a row: the first column whole, the others below it."""
+    below = _aligned(lines, painter, first=1, indent=2)
+    stacked = []
+    for number, (line, rest) in enumerate(zip(lines, below, strict=True)):
+        stacked += [painter.painted(line[0], number, 0), rest]
+    return stacked
 
 
 def bar(share: float | None, size: int = BAR) -> str:

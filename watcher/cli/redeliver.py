@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -42,11 +43,26 @@ def command(*, common: Common, events: tuple[str, ...], channel: str | None, dea
         def work(ledger: Ledger) -> None:
             for seq, name in pairs:
                 ledger.outbox.redeliver(seq, name, REASON, now)
+            for name in {name for _, name in pairs}:
+                # Whoever asks has mended it, and does not want to wait for the next try.
+                channel = ledger.subjects.channel(name)
+                ledger.subjects.put_channel(replace(channel, next_try_at=None))
 
+        pairs = list(dict.fromkeys(pairs))
         if pairs:
             client.write(work)
         if common.json:
-            print_json([{"seq": seq, "channel": name} for seq, name in pairs])
+            from watcher.documents import delivery_document
+
+            told = {seq: _deliveries(client, seq) for seq, _ in pairs}
+            print_json(
+                [
+                    delivery_document(one)
+                    for seq, name in pairs
+                    for one in told[seq]
+                    if one.channel == name
+                ]
+            )
         daemon = client.daemon()
         sender = f"daemon pid {daemon.pid}" if daemon.alive else "nobody: start watcher run"
         note(f"{plural(len(pairs), 'delivery').replace('ys', 'ies')} pending; sent by {sender}")

@@ -6,7 +6,7 @@ import click
 
 from watcher.cli.add import read_ids
 from watcher.cli.options import Common, common_options, open_ids
-from watcher.cli.output import note, print_json
+from watcher.cli.output import note, print_json, warn_of_dead
 from watcher.documents import batch_document
 from watcher.errors import NoSuchBatch
 from watcher.text import plural
@@ -21,7 +21,7 @@ def command(*, common: Common, ids: tuple[str, ...]) -> None:
     The provider's batch is never touched.
     """
     with common.client().opened(create=False) as client:
-        found = [client.find(text) for text in read_ids(ids)]
+        found = client.find_all(read_ids(ids))
         gone = [batch.key for batch in found if batch.removed_at is not None]
         if gone:
             message = f"{gone[0]} is not watched: it was removed already"
@@ -33,3 +33,4 @@ def command(*, common: Common, ids: tuple[str, ...]) -> None:
             for batch in removed:
                 click.echo(batch.key)
         note(f"{plural(len(removed), 'batch')} no longer watched; they go on at the provider")
+        warn_of_dead(client)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +19,11 @@ if TYPE_CHECKING:
     from watcher.store.lock import StateLock
 
 UNREACHED = 5
+STANDBY_EVERY = 0.5
+# A command that only looks whether the lock is free holds it for a moment.
+TRIES = 3
+TRY_EVERY = 0.02
+SIGHUP = getattr(signal, "SIGHUP", None)
 
 
 @click.command(name="run")
@@ -30,29 +39,55 @@ def command(*, common: Common, once: bool) -> int:
     from watcher.redaction import Redactor
     from watcher.store.lock import StateLock
 
-    settings = common.settings()
-    redactor = Redactor()
-    configure(debug=common.debug, json=None, redactor=redactor)
-    log = get("daemon")
-    lock = StateLock(settings.state)
-    _make_place(settings)
-    try:
-        if once and not lock.acquire():
-            log.warning("nothing done: a daemon watches this state", state=settings.state)
-            return 0
-        if not once:
-            anyio.run(_stand_by, settings, lock, log)
-        app = _open(App, SystemClock(), settings, redactor, log)
+    with _early_signals():
+        settings = common.settings()
+        redactor = Redactor()
+        configure(debug=common.debug, json=None, redactor=redactor)
+        log = get("daemon")
+        lock = StateLock(settings.state)
+        _make_place(settings)
         try:
-            plan = app.plan(settings)
-            if once:
-                return anyio.run(_once, app, plan)
-            anyio.run(_watch, app, plan, common)
+            if not once:
+                settings = anyio.run(_stand_by, settings, common, lock, log)
+            elif not anyio.run(_taken_soon, lock):
+                log.warning("nothing done: a daemon watches this state", state=settings.state)
+                return 0
+            app = _open(App, SystemClock(), settings, redactor, log)
+            try:
+                plan = app.plan(settings)
+                _check_accounts(plan)
+                if once:
+                    return anyio.run(_once, app, plan)
+                anyio.run(_watch, app, plan, common)
+            finally:
+                app.database.close()
         finally:
-            app.database.close()
-    finally:
-        lock.release()
+            lock.release()
     return 0
+
+
+@contextmanager
+def _early_signals() -> Iterator[None]:
+    """End well, or go on, before the daemon answers signals itself.
+
+    A SIGHUP in this time has nothing to tell: the configuration is read when the lock is ours.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        if SIGHUP is not None:
+            before[SIGHUP] = signal.signal(SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def _make_place(settings: Settings) -> None:
@@ -63,11 +98,12 @@ def _make_place(settings: Settings) -> None:
 
     folder = Path(settings.state).parent
     try:
-        if not folder.exists():
+        if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
     except OSError as error:
-        message = f"cannot create {folder}: {(error.strerror or '').lower()}; use --state"
-        raise StoreError(message) from error
+        raise StoreError(
+            f"cannot create {folder}: {(error.strerror or '').lower()}; name another with --state"
+        ) from error
 
 
 def _open(kind: type[App], clock: Any, settings: Settings, redactor: Any, log: Any) -> App:
@@ -78,19 +114,64 @@ def _open(kind: type[App], clock: Any, settings: Settings, redactor: Any, log: A
     return kind(database, clock, log, redactor)
 
 
-async def _stand_by(settings: Settings, lock: StateLock, log: Any) -> None:
+async def _stand_by(settings: Settings, common: Common, lock: StateLock, log: Any) -> Settings:
+    """Wait until the state's lock is ours; returns the settings as they are by then.
+
+    Raises ConfigError when the daemon that has it has other accounts or channels: to stand by for
+    it would leave ours unwatched.
+    """
+    import anyio
+
+    waited = False
+    while not await _taken_soon(lock):
+        beat = _their_beat(settings)
+        if _differ(beat, settings):
+            # Perhaps only because the file has changed since we began.
+            settings = _read_again(settings, common, log)
+        if _differ(beat, settings):
+            raise ConfigError(
+                f"daemon pid {beat.get('pid')} watches this state with other accounts or channels; "
+                "stop it, or give this one a state of its own with --state"
+            )
+        if not waited:
+            log.info("standing by for the daemon that watches this state", pid=beat.get("pid"))
+        waited = True
+        await anyio.sleep(STANDBY_EVERY)
+    return _read_again(settings, common, log) if waited else settings
+
+
+async def _taken_soon(lock: StateLock) -> bool:
+    """Whether the lock is ours; one that is only being tried by `status` is free in a moment."""
+    import anyio
+
+    for _ in range(TRIES):
+        if lock.acquire():
+            return True
+        await anyio.sleep(TRY_EVERY)
+    return False
+
+
+def _their_beat(settings: Settings) -> dict[str, Any]:
     from watcher.client import LocalClient
+
+    with LocalClient(settings).opened(create=False) as client:
+        return client.daemon().beat
+
+
+def _differ(beat: dict[str, Any], settings: Settings) -> bool:
     from watcher.config import fingerprint
-    from watcher.daemon import take_lock
 
-    def theirs() -> dict[str, Any]:
-        with LocalClient(settings).opened(create=False) as client:
-            return client.daemon().beat
+    ours = fingerprint(settings)
+    return bool("stopped_at" not in beat and beat.get("fingerprint", ours) != ours)
 
-    def waiting(beat: dict[str, Any]) -> None:
-        log.info("standing by for the daemon that watches this state", pid=beat.get("pid"))
 
-    await take_lock(lock, ours=fingerprint(settings), theirs=theirs, waiting=waiting)
+def _read_again(settings: Settings, common: Common, log: Any) -> Settings:
+    try:
+        anew = common.settings()
+    except ConfigError as error:
+        log.error("the configuration is not read again", error=str(error))
+        return settings
+    return anew.model_copy(update={"state": settings.state})
 
 
 async def _once(app: App, plan: Plan) -> int:
@@ -108,10 +189,12 @@ async def _once(app: App, plan: Plan) -> int:
 async def _watch(app: App, plan: Plan, common: Common) -> None:
     from watcher.daemon import Daemon
 
+    await Daemon(app, common.settings).run(plan)
+
+
+def _check_accounts(plan: Plan) -> None:
     if not plan.looking:
-        message = (
+        raise ConfigError(
             "there is no account to watch: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY, "
             "or run `watcher init`"
         )
-        raise ConfigError(message)
-    await Daemon(app, common.settings).run(plan)

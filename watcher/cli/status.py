@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from watcher.cli.options import Common, common_options
 from watcher.cli.output import print_json, styled
+from watcher.errors import ConfigError
+from watcher.model import Account, Channel
 from watcher.text import iso, local, plural, span
 
 if TYPE_CHECKING:
-    from watcher.client import LocalClient
+    from watcher.client import DaemonView, LocalClient
+    from watcher.config import Settings
     from watcher.store.ledger import Ledger
 
 # A look this long overdue is late: the longest of the cadence's own waits is five minutes.
@@ -34,73 +39,114 @@ def command(*, common: Common) -> int:
 def _document(client: LocalClient) -> dict[str, Any]:
     now, settings = client.clock.now(), client.settings
     daemon = client.daemon()
-    beat = daemon.beat
-    directory = client.directory()
     figures = client.read(lambda ledger: _figures(ledger, now)) if client.exists else {}
-    kept_accounts, kept_channels = client.subjects()
-    in_use = figures.pop("accounts_in_use", {})
-    pending = figures.pop("pending", {})
-    accounts = []
-    for name in dict.fromkeys([*directory.accounts, *in_use]):
-        one = next((kept for kept in kept_accounts if kept.name == name), None)
-        disabled = beat.get("disabled_accounts", {}).get(name) if daemon.alive else None
-        configured = name in directory.accounts
-        trouble = disabled or (one.trouble if one else None)
-        accounts.append(
-            {
-                "name": name,
-                "provider": directory.accounts.get(name),
-                "ok": configured and trouble is None,
-                "trouble": trouble if configured else "not configured: its batches are not watched",
-                "reason": one.trouble_reason if one else None,
-                "since": iso(one.trouble_since) if one else None,
-                "paused_until": iso(one.paused_until)
-                if one and one.paused_until and one.paused_until > now
-                else None,
-                "pause_reason": one.pause_reason if one else None,
-                "batches": in_use.get(name, 0),
-            }
-        )
-    channels = []
-    for name in dict.fromkeys([*directory.channels, *pending]):
-        kept = next((one for one in kept_channels if one.name == name), None)
-        disabled = beat.get("disabled_channels", {}).get(name) if daemon.alive else None
-        configured = name in directory.channels
-        failing = kept is not None and kept.failing_since is not None
-        channels.append(
-            {
-                "name": name,
-                "ok": configured and not failing and disabled is None,
-                "trouble": disabled if configured else "not configured: what waits for it is kept",
-                "failing_since": iso(kept.failing_since) if kept and failing else None,
-                "reason": kept.last_error if kept and failing else None,
-                "waiting": pending.get(name, 0),
-            }
-        )
+    in_use, pending = figures.pop("accounts_in_use", {}), figures.pop("pending", {})
     figures = figures or {"open": 0, "late": 0, "waiting": 0, "dead": 0}
-    stuck = beat.get("stuck", []) if daemon.alive else []
-    well = (
-        daemon.alive
-        and not stuck
-        and all(one["ok"] for one in (*accounts, *channels))
-        and not figures["dead"]
-        and not figures["late"]
-    )
+    kept_accounts, kept_channels = client.subjects()
+    directory, disabled = client.directory(), _disabled(settings, daemon)
+    accounts = [
+        _account_document(
+            name,
+            directory.accounts.get(name),
+            next((one for one in kept_accounts if one.name == name), None),
+            disabled.get(f"account:{name}"),
+            in_use.get(name, 0),
+            now,
+        )
+        for name in dict.fromkeys([*directory.accounts, *in_use])
+    ]
+    channels = [
+        _channel_document(
+            name,
+            next((one for one in kept_channels if one.name == name), None),
+            disabled.get(f"channel:{name}"),
+            pending.get(name, 0),
+            configured=name in directory.channels,
+        )
+        for name in dict.fromkeys([*directory.channels, *pending])
+    ]
+    stuck = daemon.beat.get("stuck", []) if daemon.alive else []
+    well = daemon.alive and not stuck and all(one["ok"] for one in (*accounts, *channels))
     return {
-        "ok": well,
+        "ok": well and not figures["dead"] and not figures["late"],
         "configuration": None if settings.file is None else str(settings.file),
         "state": settings.state,
         "daemon": {
             "alive": daemon.alive,
             "pid": daemon.pid if daemon.alive else None,
-            "version": beat.get("version") if daemon.alive else None,
-            "since": iso(beat.get("since")) if daemon.alive else None,
-            "last_alive_at": iso(beat.get("at")),
+            "version": daemon.beat.get("version") if daemon.alive else None,
+            "since": iso(daemon.beat.get("since")) if daemon.alive else None,
+            "last_alive_at": iso(daemon.beat.get("at")),
             "stuck": stuck,
         },
         "accounts": accounts,
         "channels": channels,
         **figures,
+    }
+
+
+def _disabled(settings: Settings, daemon: DaemonView) -> dict[str, str]:
+    """What cannot be used and why: as the living daemon finds it, else as we do."""
+    if daemon.alive:
+        accounts, channels = (
+            daemon.beat.get(f"disabled_{what}", {}) for what in ("accounts", "channels")
+        )
+    else:
+        accounts = _unreadable({name: one.credential for name, one in settings.accounts.items()})
+        channels = _unreadable({name: one.url_secret for name, one in settings.channels.items()})
+    return {
+        **{f"account:{name}": why for name, why in accounts.items()},
+        **{f"channel:{name}": why for name, why in channels.items()},
+    }
+
+
+def _unreadable(secrets: Mapping[str, Callable[[], object]]) -> dict[str, str]:
+    reasons = {}
+    for name, read in secrets.items():
+        try:
+            read()
+        except ConfigError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def _account_document(
+    name: str,
+    provider: str | None,
+    kept: Account | None,
+    disabled: str | None,
+    batches: int,
+    now: int,
+) -> dict[str, Any]:
+    trouble = disabled or (kept.trouble if kept else None)
+    if provider is None:
+        trouble = "not configured: its batches are not watched"
+    paused = kept is not None and kept.paused_until is not None and kept.paused_until > now
+    return {
+        "name": name,
+        "provider": provider,
+        "ok": trouble is None,
+        "trouble": trouble,
+        "reason": kept.trouble_reason if kept else None,
+        "since": iso(kept.trouble_since) if kept else None,
+        "paused_until": iso(kept.paused_until) if kept and paused else None,
+        "pause_reason": kept.pause_reason if kept and paused else None,
+        "batches": batches,
+    }
+
+
+def _channel_document(
+    name: str, kept: Channel | None, disabled: str | None, waiting: int, *, configured: bool
+) -> dict[str, Any]:
+    failing = kept is not None and kept.failing_since is not None
+    trouble = disabled if configured else "not configured: what waits for it is kept"
+    return {
+        "name": name,
+        "ok": trouble is None and not failing,
+        "trouble": trouble,
+        "failing_since": iso(kept.failing_since) if kept and failing else None,
+        "reason": kept.last_error if kept and failing else None,
+        "waiting": waiting,
     }
 
 
@@ -134,40 +180,46 @@ def _print(client: LocalClient, document: dict[str, Any]) -> None:
     click.echo(f"state          {document['state']}")
     click.echo(f"daemon         {said}")
     for account in document["accounts"]:
-        click.echo(f"account        {account['name']}: {_account(account)}")
+        click.echo(f"account        {account['name']}: {_account(account, zone)}")
     if not document["accounts"]:
         click.echo("account        none: set OPENAI_API_KEY, say, or run watcher init")
     for channel in document["channels"]:
-        click.echo(f"channel        {channel['name']}: {_channel(channel)}")
+        click.echo(f"channel        {channel['name']}: {_channel(channel, zone)}")
     if not document["channels"]:
         click.echo("channel        none: nobody is told anything")
     dead = f"{document['dead']} dead"
     figures = [
-        f"{document['open']} open",
-        f"{document['late']} late",
+        f"{document['open']:,} open",
+        f"{document['late']:,} late",
         f"{plural(document['waiting'], 'message')} waiting",
         styled(dead, fg="red") if document["dead"] else dead,
     ]
     click.echo(f"batches        {', '.join(figures)}")
 
 
-def _account(account: dict[str, Any]) -> str:
+def _moment(text: str, zone: tzinfo | None) -> str:
+    return local(round(datetime.fromisoformat(text).timestamp() * 1000), zone)
+
+
+def _account(account: dict[str, Any], zone: tzinfo | None) -> str:
     batches = plural(account["batches"], "batch")
     if account["trouble"]:
         reason = f": {account['reason']}" if account["reason"] else ""
         return styled(f"{account['trouble']}{reason}", fg="red") + f", {batches}"
     if account["paused_until"]:
-        return styled(f"paused until {account['paused_until']}", fg="yellow") + (
+        until = _moment(account["paused_until"], zone)
+        return styled(f"paused until {until}", fg="yellow") + (
             f" ({account['pause_reason']}), {batches}"
         )
     return f"well, {batches}"
 
 
-def _channel(channel: dict[str, Any]) -> str:
+def _channel(channel: dict[str, Any], zone: tzinfo | None) -> str:
     waiting = f", {plural(channel['waiting'], 'event')} waiting" if channel["waiting"] else ""
     if channel["trouble"]:
         return styled(str(channel["trouble"]), fg="red") + waiting
     if channel["failing_since"]:
-        text = f"failing since {channel['failing_since']}: {channel['reason']}"
+        since = _moment(channel["failing_since"], zone)
+        text = f"failing since {since}: {channel['reason']}"
         return styled(text, fg="red") + waiting
     return f"well{waiting}"

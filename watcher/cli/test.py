@@ -26,10 +26,12 @@ def command(*, common: Common, channels: tuple[str, ...], all_: bool) -> int:
 
     settings = common.settings()
     names = list(settings.channels) if all_ else list(dict.fromkeys(channels))
-    if not names:
-        there = ", ".join(settings.channels) or "none is configured"
-        message = f"name a channel, or --all; there is {there}"
+    if not settings.channels:
+        message = "no channel is configured: add one, as `watcher init` shows"
         raise UsageError(message)
+    if not names:
+        there = ", ".join(settings.channels)
+        raise UsageError(f"name a channel, or --all: there is {there}")
     for name in names:
         if name not in settings.channels:
             there = ", ".join(settings.channels) or "none"

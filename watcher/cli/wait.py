@@ -9,12 +9,22 @@ import click
 
 from watcher.cli.add import read_ids
 from watcher.cli.options import Common, common_options, open_ids
-from watcher.cli.output import note, print_json, styled
+from watcher.cli.output import (
+    COLOURS,
+    note,
+    print_json,
+    progress_text,
+    severity_of_batch,
+    status_text,
+    styled,
+    warn_of_dead,
+)
 from watcher.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from watcher.cli.waiting import End, Waiting
     from watcher.client import LocalClient
     from watcher.model import Batch
 
@@ -45,8 +55,9 @@ def command(
     allow_partial: bool,
     notify: str | None,
 ) -> int:
-    """Wait until all have ended, with live progress at a terminal.
+    r"""Wait until all have ended, with live progress at a terminal.
 
+    \b
     Exit codes: 0 all have results; 6 at least one failed, is empty, expired without results,
     was cancelled or is lost; 8 all have results, some only partial; 7 timed out; 3 credential
     rejected; 4 no such batch; 5 no first answer within 60 s; 130 interrupted.
@@ -57,43 +68,69 @@ def command(
         message = "name a batch, or choose with --group, --tag or --all"
         raise UsageError(message)
     seconds = None if timeout is None else _seconds(timeout)
+    if notify is not None and "://" in notify:
+        _check_url(notify)
     client = common.client()
     with client.opened(create=False):
         keys = _keys(client, read_ids(ids), account, group, tag, all_=all_)
-        if not keys:
-            note("no open batch to wait for")
-            if common.json:
-                print_json([])
-            return 0
-        waiting = Waiting(
-            client.settings,
-            client.directory(),
-            keys,
-            any_=any_,
-            fail_fast=fail_fast,
-            seconds=seconds,
-            notify=notify,
-            debug=common.debug,
-        )
-        by_daemon = client.daemon().alive
+        daemon = client.daemon().alive
+        # An account of ours that the daemon does not know is ours to look at.
+        daemon = daemon and {name for name, _ in keys} <= set(client.directory().accounts)
+        if daemon and notify is not None and "://" not in notify:
+            client.directory().check_channels([notify])
+    waiting = Waiting(
+        client.settings,
+        keys,
+        any_=any_,
+        fail_fast=fail_fast,
+        seconds=seconds,
+        notify=notify,
+        debug=common.debug,
+    )
+    if not keys:
+        note("no open batch to wait for")
+    end = _wait(waiting, common, allow_partial=allow_partial, daemon=daemon)
+    _print(end, as_json=common.json)
+    with client.opened(create=False):
+        warn_of_dead(client)
+    return end.code(allow_partial=allow_partial)
+
+
+def _wait(waiting: Waiting, common: Common, *, allow_partial: bool, daemon: bool) -> End:
+    from watcher.cli.waiting import End
+
+    if not waiting.keys:
+        return End([])
     try:
-        end = waiting.by_daemon() if by_daemon else waiting.alone()
+        end = None
+        if daemon:
+            from watcher.cli.wait_by_daemon import by_daemon
+
+            end = by_daemon(waiting)
+        if end is None:
+            from watcher.cli.wait_alone import alone
+
+            end = alone(waiting)
+        return end
     except KeyboardInterrupt:
         waiting.progress.close()
-        note(f"still going on; to go on waiting: {_resume(keys, any_=any_, fail_fast=fail_fast)}")
+        command = resume_command(waiting, common, allow_partial=allow_partial)
+        note(f"still going on; to go on waiting: {command}")
         raise
     finally:
         waiting.progress.close()
-    if common.json:
-        from watcher.documents import batch_document
 
-        print_json([batch_document(batch) for batch in end.batches])
-    else:
-        for batch in end.batches:
-            click.echo(_line(batch))
-    for text in end.notes:
-        note(text)
-    return end.code(allow_partial=allow_partial)
+
+def _check_url(url: str) -> None:
+    """See now, and not after hours of waiting, that the URL can be used."""
+    from pydantic import SecretStr
+
+    from watcher.notify import check_url
+
+    try:
+        check_url(SecretStr(url))
+    except ConfigError as error:
+        raise UsageError(f"--notify: {error}") from None
 
 
 def _seconds(text: str) -> float:
@@ -115,7 +152,7 @@ def _keys(
     all_: bool,
 ) -> list[tuple[str, str]]:
     """Accounts and ids of all that is to be waited for."""
-    keys = [client.resolve(text, account) for text in texts]
+    keys = client.resolve_all(texts, account)
     if (group or tags or all_) and client.exists:
         batches = client.read(lambda ledger: ledger.batches.watched(open_only=True))
         keys += [
@@ -125,21 +162,40 @@ def _keys(
             and set(tags) <= set(batch.registration.tags)
             and account in {None, batch.account}
         ]
-    if not client.directory().accounts:
-        message = "there is no account: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY"
-        raise ConfigError(message)
     return list(dict.fromkeys(keys))
 
 
-def _resume(keys: Sequence[tuple[str, str]], *, any_: bool, fail_fast: bool) -> str:
-    options = ["--any"] * any_ + ["--fail-fast"] * fail_fast
-    names = [f"{account}/{id_}" for account, id_ in keys]
-    return shlex.join(["watcher", "wait", *options, *names])
+def resume_command(waiting: Waiting, common: Common, *, allow_partial: bool) -> str:
+    """The line that goes on waiting; a URL, which may hold a secret, is left for its owner."""
+    parts = ["watcher"]
+    for option, value in (("--config", common.config), ("--state", common.state)):
+        parts += [] if value is None else [option, str(value)]
+    parts.append("wait")
+    for option, given in (
+        ("--any", waiting.any_),
+        ("--fail-fast", waiting.fail_fast),
+        ("--allow-partial", allow_partial),
+        ("--json", common.json),
+    ):
+        parts += [option] * given
+    if waiting.notify is not None:
+        parts += ["--notify", "URL" if "://" in waiting.notify else waiting.notify]
+    return shlex.join([*parts, *(f"{account}/{id_}" for account, id_ in waiting.keys)])
+
+
+def _print(end: End, *, as_json: bool) -> None:
+    if as_json:
+        from watcher.documents import batch_document
+
+        print_json([batch_document(batch) for batch in end.batches])
+    else:
+        for batch in end.batches:
+            click.echo(_line(batch))
+    for text in end.notes:
+        note(text)
 
 
 def _line(batch: Batch) -> str:
-    from watcher.cli.output import COLOURS, progress_text, severity_of_batch, status_text
-
     status = styled(status_text(batch), fg=COLOURS[severity_of_batch(batch)])
     parts = [batch.key, status]
     if batch.counts.total is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from watcher.model import Batch, Registration
@@ -130,6 +130,16 @@ class Batches:
         )
         return _batch(rows[0]) if rows else None
 
+    def unknown(self, account: str, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that an account never had, removed and pruned ones counted as had."""
+        return [
+            id_
+            for id_ in ids
+            if not self._work.execute(
+                "SELECT 1 FROM batches WHERE account = $1 AND id = $2", (account, id_)
+            )
+        ]
+
     def of_id(self, id_: str) -> list[Batch]:
         """Every batch with this id, whatever its account."""
         rows = self._work.execute(
@@ -226,9 +236,26 @@ class Batches:
     def put_off(self, batch: Batch, until: int) -> None:
         """Leave a batch alone until a moment, whatever became of its last look."""
         self._work.execute(
-            "UPDATE batches SET due_at = $1 WHERE account = $2 AND id = $3",
+            "UPDATE batches SET due_at = $1 WHERE account = $2 AND id = $3 "
+            "AND removed_at IS NULL AND pruned_at IS NULL",
             (until, batch.account, batch.id),
         )
+
+    def put_off_unreadable(self, account: str, until: int) -> list[str]:
+        """Leave alone until a moment whatever of an account's cannot be read; returns the ids."""
+        rows = self._work.execute(
+            f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
+            "AND due_at IS NOT NULL AND due_at < $2",
+            (account, until),
+        )
+        unreadable = []
+        for row in rows:
+            try:
+                _batch(row)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                unreadable.append(str(row[1]))
+        self.spread(account, [(id_, until) for id_ in unreadable])
+        return unreadable
 
     def remove(self, batch: Batch, now: int) -> bool:
         """Stop watching a batch; False if it was not watched."""
@@ -240,13 +267,24 @@ class Batches:
         return self._work.changed == 1
 
     def adopt(self, account: str, formerly: str) -> int:
-        """Move the batches of one account's name to another; returns how many."""
-        self._work.execute(
-            "UPDATE batches SET account = $1, edition = edition + 1 WHERE account = $2 AND NOT "
-            "EXISTS (SELECT 1 FROM batches AS other WHERE other.account = $1 AND other.id = batches.id)",
+        """Move the batches of one account's name to another; returns how many.
+
+        Their events go with them, under the ids they were told by.
+        """
+        rows = self._work.execute(
+            "SELECT id FROM batches WHERE account = $2 AND NOT EXISTS (SELECT 1 "
+            "FROM batches AS other WHERE other.account = $1 AND other.id = batches.id)",
             (account, formerly),
         )
-        return self._work.changed
+        self._work.execute_many(
+            "UPDATE batches SET account = $1, edition = edition + 1 WHERE account = $2 AND id = $3",
+            [(account, formerly, id_) for (id_,) in rows],
+        )
+        self._work.execute_many(
+            "UPDATE events SET subject = $1 WHERE subject = $2",
+            [(f"{account}/{id_}", f"{formerly}/{id_}") for (id_,) in rows],
+        )
+        return len(rows)
 
     def ended_before(self, moment: int, limit: int) -> list[Batch]:
         """Batches that ended or were removed before a moment and have nothing left to tell."""

@@ -121,7 +121,7 @@ def encode_subject(subject: Account | Channel) -> str:
             field.name: _plain(value)
             for field in fields(subject)
             if field.name not in {"name", "revision"}
-            and (value := getattr(subject, field.name)) not in (None, 0, ())
+            and (value := getattr(subject, field.name)) != field.default
         }
     )
 

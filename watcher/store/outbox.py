@@ -23,7 +23,7 @@ class Waiting:
     # When it was written down, or asked for again.
     due_at: int
     attempts: int
-    # Failed tries in which the message named no other event.
+    # Refusals of messages that named no other event.
     alone: int
     # The daemon's uptime at the first try, in milliseconds; None before it.
     first_try_uptime: int | None
@@ -55,10 +55,22 @@ class Outbox:
         )
         return [Waiting(decode_event(int(row[0]), row[1]), *row[2:]) for row in rows]
 
-    def settle(self, channel: str, told: Sequence[Waiting], attempt: Try, *, uptime: int) -> None:
-        """Write down what became of one message for every event it named."""
+    def settle(
+        self,
+        channel: str,
+        told: Sequence[Waiting],
+        attempt: Try,
+        *,
+        now: int,
+        uptime: int,
+        refused: bool,
+    ) -> None:
+        """Write down what became of one message for every event it named.
+
+        `refused`: the service read the message and did not want it.
+        """
         delivered = attempt.outcome is TryOutcome.DELIVERED
-        alone = int(len(told) == 1 and not delivered)
+        alone = int(refused and len(told) == 1)
         for waiting in told:
             seq = waiting.event.seq
             self._work.execute(
@@ -74,7 +86,7 @@ class Outbox:
                 (alone, uptime, seq, channel),
             )
             if delivered:
-                self.end(seq, channel, DeliveryState.DELIVERED, None, attempt.at)
+                self.end(seq, channel, DeliveryState.DELIVERED, None, now)
 
     def end(
         self, seq: int, channel: str, state: DeliveryState, reason: str | None, now: int

@@ -136,14 +136,20 @@ def _bring_up(database: SqliteDatabase, path: str, *, program: str, change: bool
         lambda work: work.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     )
     names = {str(name) for (name,) in tables}
+    foreign = StoreError(f"{path} is a database of another program; name another file with --state")
     if names and "meta" not in names:
-        message = f"{path} is a database of another program; name another file with --state"
-        raise StoreError(message)
+        raise foreign
     version = 0
     if names:
+        columns = database.read(lambda work: work.execute("PRAGMA table_info(meta)"))
+        if [column[1] for column in columns] != ["name", "value"]:
+            raise foreign
         rows = database.read(lambda work: work.execute("SELECT name, value FROM meta"))
         meta = {str(name): str(value) for name, value in rows}
-        version = int(meta.get("schema", 0))
+        said = meta.get("schema", "0")
+        if not said.isdecimal() or (said == "0" and names != {"meta"}):
+            raise foreign
+        version = int(said)
         if version > NEWEST or (0 < version < NEWEST and not change):
             raise WrongSchema(_differs(path, version, meta.get("written_by"), program))
     if version == NEWEST:

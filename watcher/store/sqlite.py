@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,8 @@ BUSY_TIMEOUT = 10_000
 GROUP_LIMIT = 256
 # The write-ahead log is folded back at this many pages; the default of SQLite.
 CHECKPOINT_PAGES = 1_000
+# Errors of what was to be written, not of the state: to wait and try again would not help.
+_OWN_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 
 
 @lru_cache(maxsize=512)
@@ -100,7 +102,10 @@ class SqliteDatabase:
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(self.path)
         connection.set_busy_timeout(BUSY_TIMEOUT)
-        connection.execute("PRAGMA journal_mode=WAL")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not tables or "meta" in tables:
+            # A database of another program is left as it is: it will be refused.
+            connection.execute("PRAGMA journal_mode=WAL")
         # FULL: with NORMAL a power cut loses every commit since the last checkpoint, and an
         # acknowledged registration cannot be polled back.
         connection.execute("PRAGMA synchronous=FULL")
@@ -115,6 +120,9 @@ class SqliteDatabase:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
+            if not future.cancelled():
+                # Nobody will ask for it any more, and asyncio complains of errors unasked for.
+                future.exception()
             raise
 
     async def query(self, work: Callable[[Transaction], Result]) -> Result:
@@ -149,6 +157,10 @@ class SqliteDatabase:
                     while not work.done:
                         work.step(-1)
                 copy.execute("PRAGMA journal_mode=DELETE")
+            except BaseException:
+                # Half a copy would be taken for one.
+                target.unlink(missing_ok=True)
+                raise
             finally:
                 copy.close()
                 source.close()
@@ -189,6 +201,14 @@ class SqliteDatabase:
             if group:
                 self._run_group([job for job in group if job.future.set_running_or_notify_cancel()])
         self._connection.close()
+        self._refuse_late_jobs()
+
+    def _refuse_late_jobs(self) -> None:
+        """Answer whoever handed something over in the moment of closing."""
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None and job.future.set_running_or_notify_cancel():
+                job.future.set_exception(StoreError(f"the state {self.path} is closed"))
 
     def _run_group(self, group: list[_Job]) -> None:
         """Run the jobs in one transaction and answer them once it is durable."""
@@ -202,11 +222,13 @@ class SqliteDatabase:
                 for job in group:
                     answers.append((job, *self._run_one(job)))
                 self._connection.execute("COMMIT")
-        except StoreError as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+        except Exception as error:  # noqa: BLE001  this thread must go on, and answer everybody
+            with suppress(apsw.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            failed = error if isinstance(error, StoreError) else _taken_back(self.path, error)
             for job in group:
-                job.future.set_exception(error)
+                job.future.set_exception(failed)
             return
         for job, result, failure in answers:
             if failure is None:
@@ -225,6 +247,8 @@ class SqliteDatabase:
                 raise
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
+            if isinstance(error, _OWN_FAULTS):
+                return None, error
             return None, _as_store_error(self.path, error)
         connection.execute("RELEASE job")
         return result, None
@@ -239,6 +263,10 @@ def _explained(path: str) -> Iterator[None]:
         raise
     except (apsw.Error, OSError) as error:
         raise _as_store_error(path, error) from error
+
+
+def _taken_back(path: str, error: Exception) -> StoreError:
+    return StoreError(f"the state {path} took everything back: {error}")
 
 
 def _as_store_error(path: str, error: BaseException) -> BaseException:
