@@ -21,12 +21,12 @@ from tests.builders import (
     UNKNOWN,
     ScriptedChannel,
     batch,
-    create_tables,
     ended,
     event,
     tell,
 )
 from tests.fakes import START, FakeClock
+from tests.world import SameThread
 from watcher.courier import ALONE_LIMIT, ChannelCourier, Telling, Voice, sweep_absent
 from watcher.errors import StoreError
 from watcher.log import get
@@ -47,7 +47,7 @@ from watcher.model import (
 from watcher.notify import Sent
 from watcher.routing import Switchboard
 from watcher.store.ledger import Ledger
-from watcher.store.sqlite import MEMORY, SqliteDatabase
+from watcher.store.sqlite import SqliteDatabase
 
 Result = TypeVar("Result")
 # A lease that outlasts every test.
@@ -95,9 +95,7 @@ class Desk:
         """One step of the loop, with the lease that its process holds."""
         if not self.leased:
             names = ["channel:team"]
-            await self.books(
-                lambda ledger: ledger.process.lease(names, "this process", START, FAR)
-            )
+            await self.books(lambda ledger: ledger.process.lease(names, "this process", START, FAR))
             self.leased = True
         return await self.courier.once(self.clock.now(), flush=flush)
 
@@ -138,8 +136,7 @@ class Desk:
 
 @pytest.fixture
 def database() -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(MEMORY)
-    database.transact(create_tables)
+    database = SameThread()
     yield database
     database.close()
 
@@ -588,9 +585,7 @@ async def sweep(desk: Desk, *present: str, uptime: int) -> dict[str, int]:
 
 async def test_what_waits_for_a_removed_channel_is_dropped_after_its_time(desk: Desk) -> None:
     ids = await desk.happen_many(2)
-    dropped = [
-        await sweep(desk, "ops", uptime=uptime) for uptime in (0, 72 * HOUR - 1, 72 * HOUR)
-    ]
+    dropped = [await sweep(desk, "ops", uptime=uptime) for uptime in (0, 72 * HOUR - 1, 72 * HOUR)]
     found = await desk.delivery(ids[0])
 
     assert dropped == [{}, {}, {"team": 2}]

@@ -10,24 +10,23 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.builders import DAY, HOUR, MINUTE, SECOND, create_tables
+from tests.builders import DAY, HOUR, MINUTE, SECOND
 from tests.fakes import START, FakeClock
-from tests.world import World
+from tests.world import SameThread, World
 from watcher.errors import StoreError
 from watcher.lifecycle import NEVER_FOUND
 from watcher.model import EventType, Outcome, Status
 from watcher.poller import PUT_OFF, Allowance
 from watcher.simulator import KEY, NAMED, Fate, Fault, Kind, Wire, faults, garbage
 from watcher.store.ledger import Ledger
-from watcher.store.sqlite import MEMORY, SqliteDatabase
+from watcher.store.sqlite import SqliteDatabase
 
 TERMINAL = {str(status) for status in Status if status.terminal}
 
 
 @pytest.fixture
 def database() -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(MEMORY)
-    database.transact(create_tables)
+    database = SameThread()
     yield database
     database.close()
 
@@ -69,12 +68,14 @@ OUTCOMES = {
 async def test_every_fate_is_told_as_it_was(
     database: SqliteDatabase, wire: Wire, name: str
 ) -> None:
-    world = World(database, wire)
+    world = World(database, wire, polling={"eagerness": 0.5})
     await world.start()
     provider = world.simulation.providers[wire]
-    id = provider.add(NAMED[name]())
+    # Of those that take a day only the end is watched.
+    age = 23 * HOUR if name.startswith("expired") else 0
+    id = provider.add(NAMED[name](), created_at=START - age)
     await world.register(id, account=wire.value)
-    await world.run(26 * HOUR)
+    await world.run(75 * MINUTE)
     events = await world.events(f"{wire.value}/{id}")
     told = [str(one.batch.status) for one in events if one.batch is not None]
     truth = [status for _, status in provider.truth(id)]
@@ -98,9 +99,9 @@ async def test_every_fate_is_told_as_it_was(
 
 async def test_ends_are_seen_soon_and_with_the_providers_own_time(world: World) -> None:
     await world.start()
-    ids = [world.openai.add(Fate.completed(after=60.0 * minutes)) for minutes in range(1, 40)]
+    ids = [world.openai.add(Fate.completed(after=61.0 * minutes)) for minutes in range(2, 20, 2)]
     await world.register(*ids)
-    await world.run(2 * HOUR)
+    await world.run(25 * MINUTE)
     ends = [one for one in await world.events() if one.type is EventType.COMPLETED]
     lags = [one.lag / SECOND for one in ends if one.lag is not None]
     truth = {world.openai.truth(id)[-1][0] for id in ids}
@@ -108,7 +109,7 @@ async def test_ends_are_seen_soon_and_with_the_providers_own_time(world: World) 
     assert len(ends) == len(lags) == len(ids)
     assert {one.occurred_at for one in ends} == truth
     assert sum(lags) / len(lags) < 30
-    assert max(lags) < 60
+    assert max(lags) < 45
 
 
 async def test_a_batch_costs_few_looks_and_none_after_its_last(world: World) -> None:
@@ -184,23 +185,26 @@ FAULTS: list[Fault] = [
     faults.wrong_content_type(),
     faults.large_header(),
     faults.gzip_bomb(),
-    garbage.not_json(),
-    garbage.wrong_id(),
-    garbage.deep(),
+    garbage.another_batch(),
+    garbage.not_a_number(),
+    garbage.nested(),
+    garbage.invalid_utf8(),
+    garbage.wrong_root(),
 ]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-async def test_every_fault_alone_is_lived_through(world: World, fault: Fault) -> None:
+async def test_every_fault_alone_is_lived_through(database: SqliteDatabase, fault: Fault) -> None:
+    world = World(database, polling={"eagerness": 0.5})
     await world.start()
-    ids = [world.openai.add(Fate.completed(after=1_200.0)) for _ in range(3)]
+    ids = [world.openai.add(Fate.completed(after=600.0)) for _ in range(2)]
     await world.register(*ids)
-    world.simulation.faults.add(fault, during=(START + 5 * MINUTE, START + 15 * MINUTE))
-    await world.run(40 * MINUTE)
+    world.simulation.faults.add(fault, during=(START + 4 * MINUTE, START + 8 * MINUTE))
+    await world.run(17 * MINUTE)
     stories = [await world.words(id) for id in ids]
     recovered = await world.types("account:openai")
 
-    assert [story[-1] for story in stories] == ["completed"] * 3
+    assert [story[-1] for story in stories] == ["completed"] * 2
     assert all(len(set(story)) == len(story) for story in stories)
     assert recovered in ([], [EventType.ACCOUNT_UNAUTHORIZED, EventType.ACCOUNT_RECOVERED])
     assert not world.poller.account.suspected
@@ -211,11 +215,11 @@ async def test_every_fault_alone_is_lived_through(world: World, fault: Fault) ->
 
 async def test_a_tenth_of_all_answers_may_fail_in_any_way(world: World) -> None:
     await world.start()
-    ids = [world.openai.add(Fate.partial(after=60.0 * minutes)) for minutes in range(5, 30)]
+    ids = [world.openai.add(Fate.partial(after=60.0 * minutes)) for minutes in range(5, 14)]
     await world.register(*ids)
     for fault in FAULTS[:2] + FAULTS[8:22]:
-        world.simulation.faults.add(fault, share=0.007)
-    await world.run(2 * HOUR)
+        world.simulation.faults.add(fault, share=0.01)
+    await world.run(20 * MINUTE)
     ends = Counter(one.type for one in await world.events())
 
     assert ends[EventType.COMPLETED] == len(ids)
@@ -329,12 +333,12 @@ async def test_an_account_without_any_answer_is_unreachable_after_its_time(
     world: World, fault: Fault
 ) -> None:
     await world.start()
-    id = world.openai.add(Fate.completed(after=7_200.0))
+    id = world.openai.add(Fate.completed(after=3_000.0))
     await world.register(id)
     await world.run(MINUTE)
     rule = world.simulation.faults.add(fault)
     since = world.clock.now()
-    await world.run(3 * HOUR)
+    await world.run(HOUR)
     trouble = await world.events("account:openai")
     world.simulation.faults.remove(rule)
     await world.run(5 * MINUTE)
@@ -351,7 +355,7 @@ async def test_while_every_look_turns_404_nothing_is_lost(world: World) -> None:
     await world.register(*ids)
     await world.run(MINUTE)
     rule = world.simulation.faults.add(faults.not_found())
-    await world.run(12 * HOUR)
+    await world.run(4 * HOUR)
     during = await world.types("account:openai")
     stories = [await world.words(id) for id in ids]
     world.simulation.faults.remove(rule)
@@ -662,21 +666,21 @@ async def test_no_more_requests_are_in_flight_than_allowed(
     assert flight.most == limit
 
 
-@pytest.mark.parametrize("limit", [1, 2, 7, 60, 300])
+@pytest.mark.parametrize("limit", [1, 2, 7, 60, 100])
 async def test_no_more_requests_go_out_in_any_minute_than_allowed(
     database: SqliteDatabase, limit: int
 ) -> None:
     world = World(database, requests_per_minute=limit)
     await world.start()
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(limit + 20)))
-    await world.run(5 * MINUTE)
+    await world.run(2 * MINUTE)
     times = sorted(entry.call.at for entry in world.openai.requests.entries)
     most = max(
         sum(1 for at in times if since <= at < since + MINUTE) for since in dict.fromkeys(times)
     )
 
     assert most <= limit
-    assert len(times) >= limit * 5 * 0.8
+    assert len(times) >= limit * 2 * 0.8
 
 
 def test_an_allowance_without_a_limit_is_never_short() -> None:
@@ -720,9 +724,9 @@ async def test_a_fleet_that_was_overdue_is_spread_over_the_shortest_wait(world: 
 
 async def test_a_crash_in_the_middle_loses_nothing_and_uses_no_id_twice(world: World) -> None:
     await world.start()
-    ids = [world.openai.add(Fate.completed(after=60.0 * minutes)) for minutes in range(1, 20)]
+    ids = [world.openai.add(Fate.completed(after=60.0 * minutes)) for minutes in range(1, 12)]
     await world.register(*ids)
-    for _ in range(12):
+    for _ in range(7):
         await world.run(2 * MINUTE)
         await world.restart(spread=True)
     events = [one.id for one in await world.events()]
@@ -768,7 +772,6 @@ async def test_looking_once_through_looks_at_all_that_is_due_and_returns(
     world = World(database, max_concurrency=2, requests_per_minute=1_000_000)
     await world.start()
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(30)))
-    world.poller.looking = replace(world.poller.looking, requests_per_minute=None)
     world.poller.adopt_settings(replace(world.poller.looking, requests_per_minute=None))
     with anyio.fail_after(10):
         await world.poller.once_through()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
 from pydantic import SecretStr
 
-from tests.builders import DAY, SECOND, ScriptedChannel, registering
+from tests.builders import DAY, SECOND, ScriptedChannel, create_tables, registering
 from tests.fakes import START, FakeClock
 from watcher.app import App, Plan
 from watcher.config import AccountSettings, PollingSettings, Settings
@@ -22,8 +24,9 @@ from watcher.redaction import Redactor
 from watcher.routing import Route, Switchboard
 from watcher.simulator import KEY, SimulatedProvider, Simulation, Wire
 from watcher.simulator.transport import SimulatedTransport
+from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger
-from watcher.store.sqlite import SqliteDatabase
+from watcher.store.sqlite import MEMORY, SqliteDatabase, _Job
 
 Result = TypeVar("Result")
 ADDRESS = "http://127.0.0.1:9"
@@ -31,6 +34,31 @@ ADDRESS = "http://127.0.0.1:9"
 FAR = START + 10_000 * DAY
 # What a route must say to get everything.
 ALL_EVENTS = ("batch.*", "account.*", "channel.*")
+
+
+class SameThread(SqliteDatabase):
+    """The real driver without its thread: a day holds thousands of hops to it and back."""
+
+    def __init__(self, path: str = MEMORY) -> None:
+        self.path = path
+        self._closed = False
+        self._data_version = 0
+        self._connection = self._connect()
+        self.transact(create_tables)
+
+    def _submit(self, work: Callable[[Transaction], Result], *, writes: bool) -> Future[Result]:
+        job = _Job(work, writes, Future())
+        self._run_group([job])
+        return job.future
+
+    async def transaction(self, work: Callable[[Transaction], Result]) -> Result:
+        return self.transact(work)
+
+    async def query(self, work: Callable[[Transaction], Result]) -> Result:
+        return self.read(work)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class World:
@@ -125,6 +153,7 @@ class World:
     async def start(self, *, spread: bool = False) -> None:
         """A process begins, and holds its leases for as long as it lives."""
         await self.app.begin(self._plan(), spread=spread, void_leases=True)
+        self.app.wake_all()
         names = [f"account:{name}" for name in self.app.pollers]
         names += [f"channel:{name}" for name in self.app.couriers]
         holder = self.app.holder
@@ -150,18 +179,22 @@ class World:
         await self.books(work)
 
     async def turn(self) -> int:
-        """Everything that is due now, looks and messages; returns how many looks began."""
+        """What is due and allowed now, looks and messages; returns how many looks began."""
         looks = 0
         async with anyio.create_task_group() as tasks:
             for poller in self.app.pollers.values():
-                while started := await poller.once(self.clock.now(), tasks):
-                    looks += started
-                    while poller.busy:
-                        await poller.wake.wait(5)
+                looks += await poller.once(self.clock.now(), tasks)
         for courier in self.app.couriers.values():
-            while await courier.once(self.clock.now()):
-                pass
+            if self._has_work(courier):
+                await courier.wake.wait(0)
+                while await courier.once(self.clock.now()):
+                    pass
         return looks
+
+    def _has_work(self, courier: ChannelCourier) -> bool:
+        """Whether its loop would wake up now: an idle turn costs as much as another."""
+        due = courier._next_at
+        return courier.wake._event.is_set() or (due is not None and due <= self.clock.now())
 
     async def run(self, milliseconds: int, *, until: Callable[[], bool] | None = None) -> int:
         """Let so much time pass along the times the loops name; returns how many looks began."""
@@ -171,9 +204,19 @@ class World:
             left = end - self.clock.now()
             if left <= 0 or (until is not None and until()):
                 return looks
-            waits = [await poller.next_wait() for poller in self.app.pollers.values()]
-            waits += [courier.next_wait() for courier in self.app.couriers.values()]
-            self.clock.advance(min(left, max(1, -round(-min(waits) * SECOND))))
+            waits = [await self._wait(poller) for poller in self.app.pollers.values()]
+            couriers = self.app.couriers.values()
+            waits += [courier.next_wait() for courier in couriers if courier._next_at is not None]
+            self.clock.advance(min(left, max(1, math.ceil(min(waits, default=FAR) * SECOND))))
+
+    async def _wait(self, poller: AccountPoller) -> float:
+        """Seconds until it has work: a loop with nothing to do wakes once a minute all the same."""
+        wait = await poller.next_wait()
+        if wait < 60 or poller.disabled or poller.account.suspected or not poller._leased:
+            return wait
+        name, now = poller.looking.name, self.clock.now()
+        due = await self.books(lambda ledger: ledger.batches.next_due(name, frozenset()))
+        return FAR if due is None else max(wait, (due - now) / SECOND)
 
     # What came of it
 

@@ -139,6 +139,7 @@ class App:
             redactor=self.redactor,
             transport=self.transport,
             user_agent=f"batch-watcher/{__version__}",
+            clock=self.clock,
         )
 
         def read() -> str:

@@ -24,6 +24,7 @@ from watcher.cli import main
 from watcher.simulator import KEY, Fate, Simulation, serve
 
 Found = TypeVar("Found")
+KEY_NAMES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 PATIENCE = 15.0
 # Looks often, so that a test need not wait for long.
 QUICK = {"WATCHER_POLLING__MIN_INTERVAL": "50ms", "WATCHER_POLLING__MAX_INTERVAL": "100ms"}

@@ -13,10 +13,13 @@ from watcher.model import Batch
 from watcher.text import span
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 # Rows beyond the screen's height would scroll the table out of reach.
 MOST_ROWS = 20
+# What status, bar and age take.
+BESIDE_THE_NAME = 50
 
 
 class Progress:
@@ -35,7 +38,13 @@ class Progress:
         if self._live is None:
             self._live = _live()
             self._live.start()
-        self._live.update(table(batches, time.time_ns() // 1_000_000), refresh=True)
+        console, now = self._live.console, time.time_ns() // 1_000_000
+        longest = max((len(batch.name or batch.key) for batch in batches), default=0)
+        if longest + BESIDE_THE_NAME <= console.width:
+            shown: Table | Group = table(batches, now)
+        else:
+            shown = stacked(batches, now, most=max(1, console.height // 2 - 2))
+        self._live.update(shown, refresh=True)
 
     def close(self) -> None:
         """Let go of the terminal."""
@@ -62,6 +71,34 @@ def _live() -> Any:
     return Live(console=console, auto_refresh=False, transient=True)
 
 
+def stacked(batches: Sequence[Batch], now: int, *, most: int) -> Group:
+    """Two lines a batch, so that its key stays whole on a narrow terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = sorted(batches, key=lambda batch: batch.ended)[:most]
+    lines = []
+    for batch in shown:
+        lines.append(Text(batch.name or batch.key, overflow="fold"))
+        told = (
+            ("  ", ""),
+            (f"{status_text(batch):<12}", COLOURS[severity_of_batch(batch)]),
+            (f"{bar(batch.counts.progress)}  ", ""),
+            (span(_age(batch, now)), "dim"),
+            (f"  {batch.last_error or '' if not batch.ended else ''}", "yellow"),
+        )
+        lines.append(Text.assemble(*told, no_wrap=True, overflow="ellipsis"))
+    if len(batches) > len(shown):
+        lines.append(Text(f"and {len(batches) - len(shown)} more", style="dim"))
+    return Group(*lines)
+
+
+def _age(batch: Batch, now: int) -> int:
+    born = batch.created_at or batch.registration.registered_at
+    until = batch.ended_at if batch.ended and batch.ended_at else now
+    return max(0, until - born)
+
+
 def table(batches: Sequence[Batch], now: int) -> Table:
     """Batches with bars, as a table for a terminal."""
     from rich.table import Table
@@ -75,13 +112,11 @@ def table(batches: Sequence[Batch], now: int) -> Table:
     # Those still going on are what one waits for.
     shown = sorted(batches, key=lambda batch: batch.ended)[:MOST_ROWS]
     for batch in shown:
-        born = batch.created_at or batch.registration.registered_at
-        until = batch.ended_at if batch.ended and batch.ended_at else now
         grid.add_row(
             Text(batch.name or batch.key),
             Text(status_text(batch), style=COLOURS[severity_of_batch(batch)]),
             Text(bar(batch.counts.progress)),
-            Text(span(max(0, until - born)), style="dim"),
+            Text(span(_age(batch, now)), style="dim"),
             Text(batch.last_error or "" if not batch.ended else "", style="yellow"),
         )
     if len(batches) > len(shown):

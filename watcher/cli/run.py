@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,8 @@ def command(*, common: Common, once: bool) -> int:
         _make_place(settings)
         try:
             if not once:
-                settings = anyio.run(_stand_by, settings, common, lock, log)
-            elif not anyio.run(_taken_soon, lock):
+                settings = _stand_by(settings, common, lock, log)
+            elif not _taken_soon(lock):
                 log.warning("nothing done: a daemon watches this state", state=settings.state)
                 return 0
             app = _open(App, SystemClock(), settings, redactor, log)
@@ -114,16 +115,14 @@ def _open(kind: type[App], clock: Any, settings: Settings, redactor: Any, log: A
     return kind(database, clock, log, redactor)
 
 
-async def _stand_by(settings: Settings, common: Common, lock: StateLock, log: Any) -> Settings:
+def _stand_by(settings: Settings, common: Common, lock: StateLock, log: Any) -> Settings:
     """Wait until the state's lock is ours; returns the settings as they are by then.
 
     Raises ConfigError when the daemon that has it has other accounts or channels: to stand by for
     it would leave ours unwatched.
     """
-    import anyio
-
     waited = False
-    while not await _taken_soon(lock):
+    while not _taken_soon(lock):
         beat = _their_beat(settings)
         if _differ(beat, settings):
             # Perhaps only because the file has changed since we began.
@@ -136,18 +135,16 @@ async def _stand_by(settings: Settings, common: Common, lock: StateLock, log: An
         if not waited:
             log.info("standing by for the daemon that watches this state", pid=beat.get("pid"))
         waited = True
-        await anyio.sleep(STANDBY_EVERY)
+        time.sleep(STANDBY_EVERY)
     return _read_again(settings, common, log) if waited else settings
 
 
-async def _taken_soon(lock: StateLock) -> bool:
+def _taken_soon(lock: StateLock) -> bool:
     """Whether the lock is ours; one that is only being tried by `status` is free in a moment."""
-    import anyio
-
     for _ in range(TRIES):
         if lock.acquire():
             return True
-        await anyio.sleep(TRY_EVERY)
+        time.sleep(TRY_EVERY)
     return False
 
 

@@ -67,7 +67,7 @@ async def _look(app: App, waiting: Waiting) -> End:
         loops.start_new(tellers, [], list(app.couriers.values()))
         async with anyio.create_task_group() as lookers:
             loops.start_new(lookers, list(app.pollers.values()), [])
-            lookers.start_soon(loops.every, LEASE_EVERY, "leases", lambda: _renew(app))
+            lookers.start_soon(loops.every, LEASE_EVERY, "leases", loops.renew)
             end = await _watch(app, waiting)
             loops.stop()
             # A look under way is of no use to anybody any more.
@@ -124,11 +124,6 @@ def _register(ledger: Ledger, waiting: Waiting) -> None:
     for account, id_ in waiting.keys:
         provider = waiting.settings.accounts[account].provider
         ledger.batches.register(Registering(account, id_, provider), now)
-
-
-async def _renew(app: App) -> None:
-    now = app.clock.now()
-    await app.write(lambda ledger: app.keep_alive(ledger, now))
 
 
 async def _flush(app: App, courier: ChannelCourier) -> list[str]:

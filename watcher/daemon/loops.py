@@ -1,0 +1,173 @@
+"""The loops: step functions called again and again until they are told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from watcher.app import App
+from watcher.courier import ChannelCourier
+from watcher.errors import StoreError
+from watcher.model import Message, Severity
+from watcher.poller import AccountPoller
+from watcher.wake import Wake
+
+# The command line's writes are noticed within a second.
+NOTICE_EVERY = 0.5
+TIDY_EVERY = 60.0
+LEASE_EVERY = 5.0
+# A loop that has not turned for this long is stuck: it wakes by itself once a minute.
+STUCK_AFTER = 180.0
+# A state that fails for this long is told to the operators directly, at most once an hour.
+STORE_TROUBLE_TOLD_AFTER = 60.0
+STORE_TROUBLE_TOLD_EVERY = 3600.0
+
+
+@dataclass(slots=True)
+class Loops:
+    """The loops of an app: one per account, one per channel, and a few that keep house."""
+
+    app: App
+    stopping: bool = False
+    turned: dict[str, float] = field(default_factory=dict)
+    _store_failing_since: float | None = None
+    _store_trouble_told_at: float | None = None
+    _stopped: anyio.Event = field(default_factory=anyio.Event)
+    # What wakes each loop that runs, those a reload has taken away included.
+    _wakes: set[Wake] = field(default_factory=set)
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Start a loop for every poller and courier of the app, and the house-keeping."""
+        self.start_new(tasks, list(self.app.pollers.values()), list(self.app.couriers.values()))
+        tasks.start_soon(self.every, NOTICE_EVERY, "notice", self._notice)
+        tasks.start_soon(self.every, TIDY_EVERY, "tidy", self.app.tidy)
+        tasks.start_soon(self.every, LEASE_EVERY, "leases", self.renew)
+
+    def start_new(
+        self, tasks: TaskGroup, pollers: list[AccountPoller], couriers: list[ChannelCourier]
+    ) -> None:
+        """Start loops for what a reload has added."""
+        for poller in pollers:
+            tasks.start_soon(self._poll, poller)
+        for courier in couriers:
+            tasks.start_soon(self._tell, courier)
+
+    def stop(self) -> None:
+        """Let every loop end after the step in hand."""
+        self.stopping = True
+        self._stopped.set()
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Let every loop see what has changed."""
+        for wake in self._wakes:
+            wake.set()
+
+    def stuck(self) -> list[str]:
+        """The loops that have not turned for long, without those waiting for a channel."""
+        moment = self.app.clock.monotonic()
+        sending = {f"channel:{name}" for name, one in self.app.couriers.items() if one.sending}
+        return sorted(
+            name
+            for name, at in self.turned.items()
+            if moment - at > STUCK_AFTER and name not in sending
+        )
+
+    @property
+    def well(self) -> bool:
+        """Whether every loop turns and the state takes what they write."""
+        return self._store_failing_since is None and not self.stuck()
+
+    async def _poll(self, poller: AccountPoller) -> None:
+        name = poller.looking.name
+        self._wakes.add(poller.wake)
+        # Looks under way are let finish when the loop ends.
+        async with anyio.create_task_group() as looks:
+            while self._goes_on(f"account:{name}", self.app.pollers.get(name) is poller):
+                wait = 1.0
+                try:
+                    await poller.once(self.app.clock.now(), looks)
+                    wait = await poller.next_wait()
+                    self._store_is_well()
+                except StoreError as error:
+                    await self._store_trouble(error)
+                if not self.stopping:
+                    await poller.wake.wait(max(wait, 0.002))
+        self._wakes.discard(poller.wake)
+        self._forget(f"account:{name}", still_there=name in self.app.pollers)
+
+    async def _tell(self, courier: ChannelCourier) -> None:
+        name = courier.telling.name
+        self._wakes.add(courier.wake)
+        while self._goes_on(f"channel:{name}", self.app.couriers.get(name) is courier):
+            wait = 1.0
+            try:
+                told = await courier.once(self.app.clock.now())
+                wait = 0.0 if told else courier.next_wait()
+                self._store_is_well()
+            except StoreError as error:
+                await self._store_trouble(error)
+            if not self.stopping:
+                await courier.wake.wait(max(wait, 0.002))
+        self._wakes.discard(courier.wake)
+        self._forget(f"channel:{name}", still_there=name in self.app.couriers)
+
+    def _forget(self, name: str, *, still_there: bool) -> None:
+        # Another loop may have taken the name over.
+        if not still_there:
+            self.turned.pop(name, None)
+
+    def _goes_on(self, name: str, wanted: bool) -> bool:  # noqa: FBT001
+        self.turned[name] = self.app.clock.monotonic()
+        return wanted and not self.stopping
+
+    async def every(self, seconds: float, name: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do something again and again until the loops stop."""
+        while not self.stopping:
+            self.turned[name] = self.app.clock.monotonic()
+            try:
+                await work()
+            except StoreError as error:
+                await self._store_trouble(error)
+            with anyio.move_on_after(seconds):
+                await self._stopped.wait()
+
+    async def renew(self) -> None:
+        """Keep the leases: without them nothing is claimed."""
+        app, now = self.app, self.app.clock.now()
+        await app.write(lambda ledger: app.keep_alive(ledger, now))
+
+    async def _notice(self) -> None:
+        if await self.app.database.changed_elsewhere():
+            self.app.wake_all()
+
+    def _store_is_well(self) -> None:
+        self._store_failing_since = None
+
+    async def _store_trouble(self, error: StoreError) -> None:
+        """The loops wait; after a minute the operators are told past the outbox."""
+        app, moment = self.app, self.app.clock.monotonic()
+        if self._store_failing_since is None:
+            self._store_failing_since = moment
+            app.log.error("state trouble", error=str(error))
+        if moment - self._store_failing_since < STORE_TROUBLE_TOLD_AFTER:
+            return
+        told = self._store_trouble_told_at
+        if told is not None and moment - told < STORE_TROUBLE_TOLD_EVERY:
+            return
+        self._store_trouble_told_at = moment
+        app.log.error("state trouble goes on", error=str(error))
+        instance = app.plan_now.settings.instance
+        message = Message(
+            f"WATCHER on {instance}: state trouble",
+            f"Nothing is recorded or told meanwhile, and nothing is lost: {error}",
+            Severity.FAILURE,
+        )
+        for name in app.plan_now.board.told_of_trouble:
+            courier = app.couriers.get(name)
+            if courier is not None and not courier.sending:
+                await courier.telling.notifier.send(message)
