@@ -168,7 +168,7 @@ async def test_a_reload_keeps_who_stays_and_returns_who_is_new(database: SqliteD
     plan = one.plan(settings(accounts={"stays": account(), "goes": account()}))
     await one.begin(plan, spread=False)
     stays = one.pollers["stays"]
-    stays.account = replace(stays.account, limited=3)
+    stays.standing.account = replace(stays.account, limited=3)
     accounts = {"stays": account(max_concurrency=2), "comes": account("cohere")}
     pollers, couriers = await one.reload(one.plan(settings(accounts=accounts)))
     await one.close()

@@ -47,6 +47,7 @@ from watcher.model import (
 from watcher.notify import Sent
 from watcher.routing import Switchboard
 from watcher.store.ledger import Ledger
+from watcher.store.outbox import Outbox
 from watcher.store.sqlite import SqliteDatabase
 
 Result = TypeVar("Result")
@@ -602,3 +603,27 @@ async def test_a_channel_that_returns_gets_what_waited(desk: Desk) -> None:
 
     assert again == {}
     assert desk.channel.ids() == ids
+
+
+async def test_a_poisonous_event_is_found_within_minutes(desk: Desk) -> None:
+    ids = await desk.happen_many(12)
+    desk.channel.judge = poison(ids[0])
+    await desk.run(15 * MINUTE)
+
+    assert set(desk.channel.ids()) >= set(ids[1:])
+
+
+async def test_a_channel_that_rests_reads_no_backlog(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.happen_many(3)
+    desk.channel.judge = lambda _: FAILED
+    await desk.run(6 * SECOND)
+
+    def refuse(self: Outbox, channel: str, limit: int) -> Any:
+        raise AssertionError("a channel that rests needs nothing read")
+
+    monkeypatch.setattr(Outbox, "waiting_rows", refuse)
+
+    assert await desk.turn() == 0
+    assert desk.courier.next_wait() > 0

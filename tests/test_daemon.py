@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from tests.channels.servers import Service, http_service
@@ -19,13 +20,15 @@ from tests.providers.loopback import Loopback, reply, serving
 from watcher.app import App, Plan
 from watcher.clock import SystemClock
 from watcher.config import Settings, load
-from watcher.daemon import Daemon, heartbeat, process
+from watcher.daemon import Daemon, Loops, heartbeat, process
+from watcher.errors import StateLost, StoreError
 from watcher.log import configure, get
 from watcher.redaction import Redactor
 from watcher.simulator import KEY, Fate, faults
 from watcher.store.batches import Registering
 from watcher.store.ledger import Ledger
 from watcher.store.schema import open_state
+from watcher.store.sqlite import MEMORY, SqliteDatabase
 from watcher.version import __version__
 
 Story = Callable[[App], Awaitable[None]]
@@ -410,3 +413,52 @@ def test_a_heartbeat_that_fails_is_told_once(bench: Bench, monkeypatch: pytest.M
     bench.run(story)
 
     assert bench.said.count("heartbeat not fetched") == 1
+
+
+def test_a_state_that_was_deleted_ends_the_daemon(bench: Bench) -> None:
+    async def story(app: App) -> None:
+        await anyio.to_thread.run_sync(bench.state.unlink)
+        await bench.until(lambda: '"state lost"' in bench.said)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        bench.run(story)
+
+    assert caught.group_contains(StateLost, match="deleted or replaced")
+
+
+async def test_only_a_write_shows_that_the_state_is_well_again(openai: World) -> None:
+    database = await anyio.to_thread.run_sync(_memory)
+    app = App(database, SystemClock(), get("test"), Redactor())
+    loops = Loops(app)
+    await app.begin(app.plan(Settings()), spread=False)
+    with loops.guarded("account:openai"):
+        raise StoreError("full")
+    await app.once()
+    after_reading = loops.well
+    await loops.renew()
+
+    assert (after_reading, loops.well) == (False, True)
+    await anyio.to_thread.run_sync(database.close)
+
+
+async def test_what_no_loop_foresees_ends_none_of_them(openai: World) -> None:
+    database = await anyio.to_thread.run_sync(_memory)
+    app = App(database, SystemClock(), get("test"), Redactor())
+    loops, turns = Loops(app), 0
+
+    async def work() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            raise LookupError("on purpose")
+        loops.stop()
+
+    with anyio.fail_after(PATIENCE):
+        await loops.every(0.01, "work", work)
+
+    assert turns == 2
+    await anyio.to_thread.run_sync(database.close)
+
+
+def _memory() -> SqliteDatabase:
+    return open_state(MEMORY, program=__version__, change=True)

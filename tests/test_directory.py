@@ -26,6 +26,9 @@ ONE = Directory({"work": "openai"})
         (TWO, UUID, ["co"], None, ("co", UUID)),
         # Known of an account that is gone, and of one that is there.
         (TWO, UUID, ["gone", "co"], None, ("co", UUID)),
+        # What is known wins over its form, and a server of one's own gives any.
+        (Directory({"co": "cohere"}), SURE, ["co"], None, ("co", SURE)),
+        (Directory({"own": "openai-compatible"}), SURE, [], None, ("own", SURE)),
         # Told by its form.
         (TWO, SURE, [], None, ("openai", SURE)),
         # Without any account what was registered is found all the same.
@@ -50,6 +53,8 @@ def test_the_account_that_is_meant_is_found(
         (ONE, "work/", [], "the id after work/ is empty"),
         (ONE, "a\nb", [], "it holds a control character"),
         (ONE, "b" * 481, [], "more than 480 characters"),
+        (Directory(), SURE, [], "looks like OpenAI's; no account has that provider"),
+        (Directory({"co": "cohere"}), SURE, [], "no account has that provider: set OPENAI_API_KEY"),
         (Directory(), "batch_1", [], "set OPENAI_API_KEY or CEREBRAS_API_KEY or CO_API_KEY"),
     ],
 )
@@ -90,3 +95,11 @@ def test_channels_are_held_to_those_there_are() -> None:
         TWO.check_channels(["team", "pager"])
     with pytest.raises(UsageError, match="there is none"):
         ONE.check_channels(["team"])
+
+
+@pytest.mark.parametrize("text", ["slack://TOKEN/b", "TOKEN", "a" * 41, "", "a\nb", "TOKEN:x"])
+def test_what_could_be_a_secret_is_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError) as told:
+        TWO.check_channels([text])
+
+    assert str(told.value) == "that is no channel's name: there is team"

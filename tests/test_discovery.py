@@ -8,17 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes import FakeClock
+from tests.world import World
 from watcher.discovery import Discovery
 from watcher.errors import Unavailable
 from watcher.log import get
 from watcher.model import Request
 from watcher.providers import ProviderOptions, build
-from watcher.simulator import KEY, Fate, SimulatedProvider, Simulation
+from watcher.simulator import KEY, Fate, SimulatedProvider, Simulation, faults
 from watcher.store.batches import Registering
 from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger
 from watcher.store.schema import open_state
-from watcher.store.sqlite import MEMORY
+from watcher.store.sqlite import MEMORY, SqliteDatabase
 
 ADDRESS = "http://127.0.0.1:1"
 
@@ -175,3 +176,41 @@ async def test_a_provider_that_does_not_answer_loses_nothing(stage: Stage) -> No
     await stage.discovery.once()
 
     assert await stage.watched() == {new}
+
+
+@pytest.fixture
+def database() -> Iterator[SqliteDatabase]:
+    database = open_state(MEMORY, program="test", change=True)
+    yield database
+    database.close()
+
+
+async def test_an_account_that_asks_for_it_discovers_and_watches(database: SqliteDatabase) -> None:
+    world = World(database, discover=True)
+    await world.start()
+    await world.app.discover()
+    world.clock.advance(2_000)
+    new = world.openai.add(Fate.completed(after=60), created_at=world.clock.now())
+    await world.app.discover()
+    await world.run(3_600_000)
+
+    assert (await world.words(new))[-1] == "completed"
+
+
+async def test_an_account_that_does_not_ask_for_it_is_left_alone(database: SqliteDatabase) -> None:
+    world = World(database)
+    await world.start()
+    await world.app.discover()
+
+    assert world.simulation.requests.total == 0
+
+
+async def test_an_account_at_rest_is_not_asked_for_its_list(database: SqliteDatabase) -> None:
+    world = World(database, discover=True)
+    await world.start()
+    world.simulation.faults.add(faults.rate_limited(after=600), times=1)
+    await world.app.discover()
+    asked = world.simulation.requests.total
+    await world.app.discover()
+
+    assert (asked, world.simulation.requests.total) == (1, 1)

@@ -206,6 +206,19 @@ QUOTED = [
     "no open batch (--all shows ended ones)",
     "told nobody: no channel was configured",
     "no route names it",
+    "in no route: ",
+    "taken by no route: ",
+    "taken under conditions only: ",
+    "of failures only: ",
+    "of success only: ",
+    "nobody: no route takes it",
+    "that is no channel's name: ",
+    "not told yet: ",
+    "not told: ",
+    " is a batch: ",
+    "its events are ",
+    " looks like ",
+    "; no account has that provider",
     "registered with --quiet-if-ended, and had ended",
     "never found: wrong id, account, project or base URL?",
     "the provider no longer knows it",
@@ -290,6 +303,24 @@ def test_what_troubleshooting_quotes_is_what_the_program_prints() -> None:
     unquoted = [text for text in QUOTED if text.strip() not in page]
 
     assert (misquoted, unquoted) == ([], [])
+
+
+def test_the_index_of_troubleshooting_leads_to_what_it_names() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    index, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| (.*) \| \[(.*)\]\(#[^)]*\) \|$", index, re.MULTILINE)
+    by_title = dict(section.split("\n", 1) for section in sections)
+    astray = [
+        (text, title)
+        for texts, title in rows
+        for text in SPAN.findall(texts)
+        if text.strip(" …") not in title + by_title[title]
+    ]
+    unnamed = set(by_title) - {title for _, title in rows}
+
+    assert astray == []
+    # No text of the program leads to these.
+    assert unnamed == {"The clock jumps", "A message comes twice"}
 
 
 def picture_script() -> ModuleType:

@@ -24,6 +24,7 @@ from watcher.clock import SystemClock
 from watcher.errors import ConfigError
 from watcher.model import EventType, Message, Problem, Registration, Severity, TryOutcome
 from watcher.notify import AppriseNotifier, Sent, check_url, load
+from watcher.notify.services import style_of
 from watcher.redaction import Redactor
 
 SNAPSHOTS = Path(__file__).parent / "channels" / "snapshots"
@@ -213,7 +214,27 @@ async def test_a_mail_server_that_refuses_is_a_failure() -> None:
         )
 
     assert sent.outcome is TryOutcome.FAILED
+    assert "550" in (sent.error or "")
+    assert "no such user" in (sent.error or "")
     assert mailbox.mails == []
+
+
+async def test_a_mail_servers_reason_holds_no_secret_and_is_printed_nowhere(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with mail_service() as mailbox:
+        mailbox.refuse = f"550 {TOKEN} is no password, dG9rZW4 is"
+        url = f"mailto://127.0.0.1:{mailbox.port}?from=a@b.co&to=c@d.co"
+        redactor = Redactor()
+        redactor.add(TOKEN)
+
+        sent = await notifier(url, redactor=redactor).send(MESSAGE)
+    printed = "".join(capfd.readouterr())
+
+    assert "is no password" in (sent.error or "")
+    assert TOKEN not in (sent.error or "")
+    assert MESSAGE.body not in (sent.error or "")
+    assert printed == ""
 
 
 async def test_severity_reaches_the_service(service: Service) -> None:
@@ -527,6 +548,76 @@ def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url: str, expec
 
     assert expected in str(raised.value)
     assert TOKEN not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dbus://[::1",
+        "glib://[::1",
+        "json://[::1",
+        "tgram://[",
+        "mailto://[x",
+        "json://host:[/",
+        "slack://%%%",
+        "mailto://\x00@",
+    ],
+)
+def test_a_url_that_apprise_breaks_on_is_refused_by_each_door(url: str) -> None:
+    url = f"{url}/{TOKEN}"
+    with pytest.raises(ConfigError) as checked:
+        check_url(SecretStr(url))
+    with pytest.raises(ConfigError) as opened:
+        notifier(url)
+
+    assert TOKEN not in f"{checked.value} {opened.value}"
+
+
+@pytest.mark.parametrize(
+    "name", ["plugins.url_to_dict", "Apprise.instantiate", "utils.parse.parse_urls"]
+)
+def test_whatever_apprise_raises_over_a_url_is_a_refusal_without_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise TypeError(f"cannot parse {TOKEN}")
+
+    monkeypatch.setattr(f"apprise.{name}", broken)
+    with pytest.raises(ConfigError) as raised:
+        check_url(SecretStr(f"json://localhost/{TOKEN}"))
+
+    assert str(raised.value) == "Apprise cannot use this json:// URL: it broke on it (TypeError)"
+
+
+def test_a_service_whose_length_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from apprise.plugins.custom_json import NotifyJSON
+
+    def broken(_: Any) -> int:
+        raise RuntimeError(TOKEN)
+
+    monkeypatch.setattr(NotifyJSON, "__len__", broken)
+    with pytest.raises(ConfigError) as raised:
+        check_url(SecretStr("json://localhost"))
+
+    assert TOKEN not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "schema", ["dbus", "glib", "gio", "gnome", "kde", "macosx", "qt", "windows"]
+)
+def test_a_desktop_reads_markup_so_none_is_sent_there(schema: str) -> None:
+    load()
+    from apprise.manager_plugins import NotificationManager
+
+    plugins: Any = NotificationManager
+    plugin = plugins()[schema]
+    service = plugin.__new__(plugin)
+    style = style_of(service, emoji="auto", details=True)
+    bad = event(subject=batch(registration=Registration(name="<b>x</b> <img src=y> &lt;")))
+    message = rendered(bad, style=style).message
+
+    assert style.interprets
+    assert not [part for part in ("<b>", "<img", "&lt;") if part in message.title + message.body]
 
 
 def test_emojis_are_for_chat_and_push_unless_said_otherwise() -> None:

@@ -777,7 +777,7 @@ async def test_looking_once_through_looks_at_all_that_is_due_and_returns(
         await world.poller.once_through()
 
     assert len(world.openai.requests.by_id) == 30
-    assert (world.poller.asked, world.poller.reached) == (True, True)
+    assert (world.poller.standing.asked, world.poller.standing.reached) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -793,4 +793,4 @@ async def test_looking_once_through_says_whether_anybody_answered(
     with anyio.fail_after(10):
         await world.poller.once_through()
 
-    assert (world.poller.asked, world.poller.reached) == (True, reached)
+    assert (world.poller.standing.asked, world.poller.standing.reached) == (True, reached)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import logging
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from watcher.clock import Clock, SystemClock
 from watcher.config import Settings, load, public_names
-from watcher.directory import Directory
-from watcher.errors import NoSuchBatch, UsageError
-from watcher.model import Account, Batch, Channel, Outcome, Severity
-from watcher.routing import Route, Switchboard
+from watcher.directory import Directory, board_of_names, may_name_a_channel
+from watcher.errors import NoSuchBatch, StoreError, UsageError
+from watcher.model import Account, Batch, Channel
+from watcher.providers.addresses import fits_one_segment
+from watcher.routing import Switchboard
 from watcher.store.batches import Registering
 from watcher.store.ledger import Ledger
 from watcher.store.lock import StateLock
@@ -33,6 +34,8 @@ Result = TypeVar("Result")
 BEAT_IS_FRESH = 30_000
 # The most of a name, a tag or a group, in characters.
 LABEL_LENGTH = 200
+# The most of a user's name: it comes from the environment, where anything may stand.
+USER_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,17 @@ class Wish:
         """Raise UsageError for what is no printable text of a sensible length."""
         given = (("name", self.name), ("group", self.group), *(("tag", t) for t in self.tags or ()))
         for what, text in given:
-            if text is None:
-                continue
-            if not text.strip() or not text.isprintable():
-                raise UsageError(f"{what} {clean_line(text, 60)!r}: give printable text")
-            if len(text) > LABEL_LENGTH:
-                raise UsageError(f"the {what} has more than {LABEL_LENGTH} characters")
+            if text is not None and (fault := _fault(what, text)):
+                raise UsageError(fault)
+
+
+def _fault(what: str, text: str) -> str | None:
+    """Why a text can be no name, tag or group; None if it can."""
+    if not text.strip() or not text.isprintable():
+        return f"{what} {clean_line(text, 60)!r}: give printable text"
+    if len(text) > LABEL_LENGTH:
+        return f"the {what} has more than {LABEL_LENGTH} characters"
+    return None
 
 
 class LocalClient:
@@ -81,7 +89,7 @@ class LocalClient:
     @contextmanager
     def opened(self, *, create: bool) -> Iterator[LocalClient]:
         """Open the state for a while; without `create` one that is not there reads as empty."""
-        if create or Path(self.settings.state).exists():
+        if create or state_exists(self.settings.state):
             self._database = open_state(self.settings.state, program=__version__, change=False)
         try:
             yield self
@@ -132,7 +140,7 @@ class LocalClient:
         """Who is told what: as the living daemon has it, else as our own configuration does."""
         published = self.read(lambda ledger: ledger.process.get("names")) if self.exists else {}
         if published and (self.daemon().alive or not self.settings.channels):
-            return _board_of(published)
+            return board_of_names(published)
         return self.settings.switchboard()
 
     def instance(self) -> str:
@@ -241,32 +249,6 @@ class LocalClient:
         return self.read(lambda ledger: (ledger.subjects.accounts(), ledger.subjects.channels()))
 
 
-def _board_of(names: dict[str, Any]) -> Switchboard:
-    """The switchboard a daemon wrote to the state."""
-    routes = []
-    for route in names.get("routes", ()):
-        conditions = {
-            key: tuple(route.get(key, ()))
-            for key in ("channels", "events", "accounts", "tags", "groups")
-        }
-        severity = route.get("severity")
-        routes.append(
-            Route(
-                name=str(route["name"]),
-                severity=None if severity is None else Severity(severity),
-                outcomes=tuple(Outcome(outcome) for outcome in route.get("outcomes", ())),
-                metadata=dict(route.get("metadata", {})),
-                **conditions,
-            )
-        )
-    operators = names.get("operators")
-    return Switchboard(
-        tuple(names.get("channels", ())),
-        tuple(routes),
-        None if operators is None else tuple(operators),
-    )
-
-
 def _candidates(ledger: Ledger, text: str) -> list[Batch]:
     head, slash, rest = text.partition("/")
     if slash and (batch := ledger.batches.get(head, rest)):
@@ -274,10 +256,24 @@ def _candidates(ledger: Ledger, text: str) -> list[Batch]:
     return ledger.batches.of_id(text)
 
 
-def user_name() -> str | None:
-    """Who runs this process, for `registered_by`."""
+def state_exists(path: str) -> bool:
+    """Whether there is a file. Raises StoreError where its directory is closed to us."""
     try:
-        return getpass.getuser()
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"cannot open the state {path}: {(error.strerror or 'not readable').lower()}; "
+            "check its permissions or name another with --state"
+        ) from error
+    return True
+
+
+def user_name() -> str | None:
+    """Who runs this process, for `registered_by`: one printable line."""
+    try:
+        return clean_line(getpass.getuser(), USER_LENGTH) or None
     except (OSError, KeyError, ImportError):
         return None
 
@@ -295,8 +291,9 @@ def register(
     """Register a batch from the script that submitted it; returns its key.
 
     Takes an id, any object with an `.id`, or one whose `.batch` has it, as Cohere's create call
-    returns it. Durable when it returns. It never raises in a submit script: it logs the id and
-    the `watcher add` line that mends it, and returns None; `strict=True` raises.
+    returns it; or a dict of that form, as JSON gives it. Durable when it returns. It never raises
+    in a submit script: it logs the id and the `watcher add` line that mends it, and returns None;
+    `strict=True` raises.
     """
     try:
         id_ = _id_of(batch_or_id)
@@ -305,6 +302,7 @@ def register(
             raise
         logging.getLogger("watcher").error("a batch was not registered: %s", error)
         return None
+    wish = Wish()
     try:
         wish = Wish(name=name, tags=_texts(tags), group=group, channels=_texts(channels))
         client = LocalClient(load())
@@ -316,19 +314,29 @@ def register(
     except Exception as error:
         if strict:
             raise
-        _say_how_to_mend(id_, account, error)
+        logging.getLogger("watcher").error(
+            "batch %s was not registered: %s. %s",
+            clean_line(id_, 480),
+            error,
+            _remedy(id_, account, wish, error),
+        )
         return None
 
 
 def _id_of(batch_or_id: object) -> str:
     if isinstance(batch_or_id, str):
         return batch_or_id
-    for holder in (batch_or_id, getattr(batch_or_id, "batch", None)):
-        id_ = getattr(holder, "id", None)
+    for holder in (batch_or_id, _part(batch_or_id, "batch")):
+        id_ = _part(holder, "id")
         if isinstance(id_, str):
             return id_
     kind = type(batch_or_id).__name__
     raise UsageError(f"register() takes an id or an object with an .id, not {kind}")
+
+
+def _part(holder: object, name: str) -> object:
+    """What an object, or a parsed JSON document, has under a name."""
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
 def _texts(given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -336,12 +344,56 @@ def _texts(given: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
-def _say_how_to_mend(id_: str, account: str | None, error: Exception) -> None:
-    shown = clean_line(id_, 480)
-    option = ["--account", account] if account else []
-    logging.getLogger("watcher").error(
-        "batch %s was not registered: %s. To mend it: %s",
-        shown,
-        error,
-        shlex.join(["watcher", "add", *option, shown]),
+def _remedy(id_: str, account: str | None, wish: Wish, error: Exception) -> str:
+    """What to do about a registration that failed; never a line that would fail the same way."""
+    if not isinstance(error, UsageError):
+        return f"Once that is put right: {_add_line(id_, account, _sound(wish, None))}"
+    try:
+        client = LocalClient(load())
+        with client.opened(create=False):
+            directory = client.directory()
+            accounts = directory.accounts
+            known, sound = account if account in accounts else None, _sound(wish, directory)
+            head, slash, rest = id_.partition("/")
+            if not fits_one_segment(rest if slash and head in accounts else id_):
+                return "Correct the id, and register it again."
+            try:
+                client.registering([(id_, known)], sound, registered_by="")
+            except UsageError:
+                if len(accounts) > 1 and known is None:
+                    choices = " or ".join(_add_line(id_, name, sound) for name in accounts)
+                    return f"To mend it, whichever is meant: {choices}"
+                return f"Once that is put right: {_add_line(id_, known, sound)}"
+            return f"To mend it: {_add_line(id_, known, sound)}"
+    except Exception:  # noqa: BLE001  a submit script is never ended by what was to help it
+        return "See `watcher check`."
+
+
+def _sound(wish: Wish, directory: Directory | None) -> Wish:
+    """What of a wish can be granted; without a directory what could be."""
+
+    def fitting(what: str, texts: Iterable[str | None]) -> tuple[str, ...]:
+        return tuple(text for text in texts if text is not None and not _fault(what, text))
+
+    known = None if directory is None else directory.channels
+    channels = [name for name in wish.channels or () if known is None or name in known]
+    return Wish(
+        name=next(iter(fitting("name", [wish.name])), None),
+        tags=fitting("tag", wish.tags or ()) or None,
+        group=next(iter(fitting("group", [wish.group])), None),
+        channels=tuple(filter(may_name_a_channel, channels)) or None,
     )
+
+
+def _add_line(id_: str, account: str | None, wish: Wish) -> str:
+    words = ["watcher", "add"]
+    for option, values in (
+        ("--account", (account,)),
+        ("--name", (wish.name,)),
+        ("--tag", wish.tags or ()),
+        ("--group", (wish.group,)),
+        ("--channel", wish.channels or ()),
+    ):
+        for value in values:
+            words += [] if value is None else [option, clean_line(value, LABEL_LENGTH)]
+    return shlex.join([*words, clean_line(id_, 480)])

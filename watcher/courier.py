@@ -12,6 +12,7 @@ from datetime import tzinfo
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 
 from watcher import cadence, lifecycle, routing
 from watcher.clock import Clock
@@ -23,9 +24,9 @@ from watcher.message.render import SUMMARY_ABOVE, Pages
 from watcher.meter import Meter
 from watcher.model import Channel, DeliveryState, Severity, Try, TryOutcome
 from watcher.notify import Notifier, Sent
-from watcher.store.database import Database
+from watcher.store.database import Database, Row
 from watcher.store.ledger import Ledger, Told
-from watcher.store.outbox import Waiting
+from watcher.store.outbox import Waiting, read_waiting
 from watcher.wake import Wake
 
 Result = TypeVar("Result")
@@ -36,6 +37,8 @@ SUMMARY_LIMIT = 5_000
 # A single event that was refused so often lets its successors pass.
 ALONE_LIMIT = 3
 TRIES_BEFORE_DEAD = 10
+# A service that has refused this often in a row is left alone as one that does not answer.
+PATIENT_REFUSALS = 20
 # Longer than any pause between tries: a time further ahead was set by a clock that has jumped.
 LONGEST_PAUSE = HOUR + SECOND
 # What is written down for a message under way when the process stops.
@@ -133,6 +136,8 @@ class ChannelCourier:
         self._next_at: int | None = None
         # What became of the last message, when the state could not be told.
         self._unwritten: Callable[[Ledger], int] | None = None
+        # The seqs of pending events that could not be read, once said.
+        self._unreadable: list[int] = []
         self.wake = Wake()
         self.sending = False
 
@@ -147,16 +152,9 @@ class ChannelCourier:
         if self._unwritten is not None:
             # Else it would be sent again and again while the state takes nothing.
             await self._write_down(self._unwritten)
-        channel, waiting = await self._claim(now)
         self._next_at = None
-        paused = channel.next_try_at
-        if waiting is None:
-            # Another process holds the lease, or the clock has jumped.
-            self._next_at = now + SECOND
+        channel, waiting = await self._claim(now)
         if not waiting:
-            return 0
-        if paused is not None and now < paused <= now + LONGEST_PAUSE:
-            self._next_at = paused
             return 0
         chosen, self._next_at = choose(waiting, channel, self.telling, now, flush=flush)
         if not chosen:
@@ -169,19 +167,32 @@ class ChannelCourier:
             return 60.0
         return min(60.0, max(0.0, (self._next_at - self._clock.now()) / SECOND))
 
-    async def _claim(self, now: int) -> tuple[Channel, list[Waiting] | None]:
+    async def _claim(self, now: int) -> tuple[Channel, list[Waiting]]:
+        """The channel and what it may be told now; nothing while it rests."""
         name = self.telling.name
 
-        def work(ledger: Ledger) -> tuple[Channel, list[Waiting] | None]:
+        def work(ledger: Ledger) -> tuple[Channel, list[Row], int | None]:
             channel = ledger.subjects.channel(name)
             if not ledger.process.holds(f"channel:{name}", self._holder, now):
-                return channel, None
+                # Another process holds the lease, or the clock has jumped.
+                return channel, [], now + SECOND
+            paused = channel.next_try_at
+            if paused is not None and now < paused <= now + LONGEST_PAUSE:
+                return channel, [], paused
             most = SUMMARY_ABOVE
             if ledger.outbox.pending(name) > SUMMARY_ABOVE:
                 most = SUMMARY_LIMIT
-            return channel, ledger.outbox.waiting(name, most)
+            return channel, ledger.outbox.waiting_rows(name, most), None
 
-        return await self._read(work)
+        channel, rows, self._next_at = await self._read(work)
+        if len(rows) > SUMMARY_ABOVE:
+            waiting, unreadable = await anyio.to_thread.run_sync(read_waiting, rows)
+        else:
+            waiting, unreadable = read_waiting(rows)
+        if unreadable and unreadable != self._unreadable:
+            self._log.error("events cannot be read", channel=name, seqs=unreadable[:20])
+        self._unreadable = unreadable
+        return channel, waiting
 
     async def _tell(self, channel: Channel, chosen: Sequence[Waiting], now: int) -> int:
         telling, voice = self.telling, self.voice
@@ -243,7 +254,11 @@ class ChannelCourier:
     def _failure(
         self, channel: Channel, told: Sequence[Waiting], sent: Sent, now: int
     ) -> ChannelStep:
-        pause = cadence.next_try(channel.name, channel.failures + 1)
+        failures = channel.failures + 1
+        if sent.refused and failures <= PATIENT_REFUSALS:
+            # The service is there and reads: what it does not want is soon found by halving.
+            failures = 1 if len(told) > 1 else min(failures, told[0].alone + 1)
+        pause = cadence.next_try(channel.name, failures)
         since = now if channel.failing_since is None else channel.failing_since
         until_told = since + lifecycle.CHANNEL_FAILING_AFTER - now
         if until_told > 0:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from watcher.errors import UsageError
-from watcher.model import ID_LENGTH
+from watcher.model import ID_LENGTH, Outcome, Severity
 from watcher.providers import PROVIDERS, Provider, ProviderOptions, build, sure_provider
+from watcher.routing import Route, Switchboard
 from watcher.text import clean_line
 
 # Never asked anything: a provider is only built here to know which ids it takes.
 NOWHERE = "https://localhost"
+# What a channel may be called. Anything else may be a URL that was put in the wrong place.
+_CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,21 @@ class Directory:
         return self._accepted(self._guess(text, head if slash else None), text)
 
     def _guess(self, text: str, head: str | None) -> str:
+        shown = clean_line(text, 60)
+        # A server of one's own may give ids of any form.
+        own = "openai-compatible" in self.accounts.values()
+        provider = None if own else sure_provider(text)
+        of_provider = [name for name, kind in self.accounts.items() if kind == provider]
+        if provider is not None and not of_provider:
+            kind = PROVIDERS[provider]
+            key = f": set {kind.key_variables[0]}" if kind.key_variables else ""
+            raise UsageError(
+                f"{shown} looks like {kind.title}'s; no account has that provider{key}"
+            )
         if len(self.accounts) == 1 and head is None:
             return next(iter(self.accounts))
-        provider = sure_provider(text)
-        of_provider = [name for name, kind in self.accounts.items() if kind == provider]
-        # A server of one's own may give ids of any form.
-        if len(of_provider) == 1 and "openai-compatible" not in self.accounts.values():
+        if len(of_provider) == 1:
             return of_provider[0]
-        shown = clean_line(text, 60)
         if head is not None and self.accounts:
             raise UsageError(f"no account is called {head!r}: {self._choices()}")
         if not self.accounts:
@@ -96,8 +107,46 @@ class Directory:
         """Raise UsageError for a channel nobody configured."""
         for name in names:
             if name not in self.channels:
-                there = f"there is {', '.join(self.channels)}" if self.channels else "there is none"
-                raise UsageError(f"no channel is called {clean_line(name, 60)!r}: {there}")
+                raise UsageError(no_such_channel(name, self.channels))
+
+
+def may_name_a_channel(text: str) -> bool:
+    """Whether a channel could be called so; a URL, which may hold a secret, could not."""
+    return _CHANNEL_NAME.fullmatch(text) is not None
+
+
+def no_such_channel(name: str, channels: Collection[str]) -> str:
+    """What to say of a name that no channel has; what could be a URL's secret is not repeated."""
+    there = f"there is {', '.join(channels) or 'none'}"
+    if may_name_a_channel(name):
+        return f"no channel is called {name!r}: {there}"
+    return f"that is no channel's name: {there}"
+
+
+def board_of_names(names: Mapping[str, Any]) -> Switchboard:
+    """Who is told what, from what a daemon wrote to the state."""
+    routes = []
+    for route in names.get("routes", ()):
+        conditions = {
+            key: tuple(route.get(key, ()))
+            for key in ("channels", "events", "accounts", "tags", "groups")
+        }
+        severity = route.get("severity")
+        routes.append(
+            Route(
+                name=str(route["name"]),
+                severity=None if severity is None else Severity(severity),
+                outcomes=tuple(Outcome(outcome) for outcome in route.get("outcomes", ())),
+                metadata=dict(route.get("metadata", {})),
+                **conditions,
+            )
+        )
+    operators = names.get("operators")
+    return Switchboard(
+        tuple(names.get("channels", ())),
+        tuple(routes),
+        None if operators is None else tuple(operators),
+    )
 
 
 def _check_form(text: str) -> None:

@@ -14,6 +14,7 @@ WatcherError
 ├─ DeliveryFailed         a channel did not take a message
 └─ StoreError             the state cannot be read or written
     ├─ StoreBusy          another process holds it: waiting can help
+    ├─ StateLost          its file was deleted or replaced: waiting cannot help
     └─ WrongSchema        the state belongs to another version
 """
 
@@ -115,6 +116,10 @@ class StoreError(WatcherError):
 
 class StoreBusy(StoreError):
     """Another process is writing to the state and does not let go."""
+
+
+class StateLost(StoreError):
+    """The state's file was deleted or replaced under the process that has it open."""
 
 
 class WrongSchema(StoreError):

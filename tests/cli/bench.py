@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from tests.channels.servers import Service
 from watcher.cli import main
@@ -77,6 +80,18 @@ def until(look: Callable[[], Found], *, patience: float = PATIENCE) -> Found:
         assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(0.02)
     return found
+
+
+def close(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shut a file off as a directory of another user's would; root could enter that."""
+    stat = Path.stat
+
+    def refused(self: Path, **options: bool) -> os.stat_result:
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
 
 
 def now() -> int:

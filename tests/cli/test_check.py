@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.channels.servers import Service
-from tests.cli.bench import World, call, told
+from tests.cli.bench import World, call, close, told
 from watcher.simulator import Kind, faults
 
 pytestmark = pytest.mark.usefixtures("openai", "state")
@@ -133,7 +133,7 @@ def test_a_file_of_a_secret_that_cannot_be_read_is_named(configured: Path, tmp_p
     said = call("check", "--offline")
 
     assert said.code == 2
-    assert f"no file {path}: create it, or correct api_key_file" in said.out
+    assert f"account        x: no file {path}: create it, or correct api_key_file" in said.out
 
 
 def test_what_others_could_read_is_a_warning_on_standard_error(
@@ -202,7 +202,11 @@ def test_a_test_that_fails_is_one(configured: Path, service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [([], "name a channel, or --all: there is team"), (["pager"], "no channel is called 'pager'")],
+    [
+        ([], "name a channel, or --all: there is team"),
+        (["pager"], "no channel is called 'pager': there is team"),
+        (["slack://TOKENA/TOKENB"], "that is no channel's name: there is team"),
+    ],
 )
 def test_a_test_of_no_channel_is_told(
     configured: Path, arguments: list[str], complaint: str
@@ -211,6 +215,24 @@ def test_a_test_of_no_channel_is_told(
 
     assert said.code == 2
     assert complaint in said.err
+    assert "TOKEN" not in said.err
+
+
+def test_a_channel_without_its_url_is_named_once(configured: Path) -> None:
+    configured.write_text(configured.read_text() + '[channels.pager]\nurl_env = "PAGER_URL"\n')
+    said, checked = call("test", "pager"), call("check", "--offline")
+
+    assert said.out.startswith("pager: the environment variable PAGER_URL is not set")
+    assert "channel        pager: the environment variable PAGER_URL is not set" in checked.out
+
+
+def test_a_state_behind_a_closed_door_is_told(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close(state, monkeypatch)
+    listed, checked = call("ls"), call("check", "--offline")
+
+    assert (listed.code, checked.code) == (1, 1)
+    for said in (listed, checked):
+        assert f"{state}: permission denied; check its permissions" in said.out + said.err
 
 
 def test_a_configuration_to_begin_with_is_ours_alone_and_loads(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.cli.bench import World, call, hook, told
 from watcher.model import DeliveryState
 from watcher.simulator import Fate
 from watcher.store.ledger import Ledger
+from watcher.store.outbox import read_waiting
 from watcher.store.schema import open_state
 from watcher.version import __version__
 
@@ -33,7 +34,7 @@ def bury(state: Path) -> None:
 
     def work(transaction: object) -> None:
         ledger = Ledger(transaction)  # type: ignore[arg-type]
-        for one in ledger.outbox.waiting("team", 100):
+        for one in read_waiting(ledger.outbox.waiting_rows("team", 100))[0]:
             ledger.outbox.end(
                 one.event.seq, "team", DeliveryState.DEAD, "given up after 12 tries", 1
             )
@@ -145,6 +146,7 @@ def test_what_is_dead_is_sent_again_at_once(openai: World, service: Service, sta
         ([], 2, "name an event (its id is in the message), or --dead"),
         (["openai/nobody@1"], 4, "no event openai/nobody@1 is kept"),
         (["--dead", "--channel", "pager"], 2, "no channel is called 'pager': there is team"),
+        (["--dead", "--channel", "tgram://1:TOKEN/2"], 2, "that is no channel's name"),
     ],
 )
 def test_what_cannot_be_sent_again_is_told(
@@ -154,6 +156,68 @@ def test_what_cannot_be_sent_again_is_told(
 
     assert said.code == code
     assert complaint in said.err
+    assert "TOKEN" not in said.err
+
+
+def test_a_batch_in_place_of_an_event_names_its_events(failed: str, openai: World) -> None:
+    unseen = openai.stuck()
+    call("add", unseen)
+    key = f"openai/{failed}"
+    by_key, by_id, wrong = (call("redeliver", one) for one in (key, failed, f"{key}@7"))
+    nothing = call("redeliver", unseen)
+
+    assert (by_key.code, by_id.code, wrong.code, nothing.code) == (2, 2, 4, 2)
+    assert by_key.err == (f"watcher: {key} is a batch: its events are {key}@1 (batch.failed)\n")
+    assert f"{failed} is a batch: its events are {key}@1 (batch.failed)" in by_id.err
+    assert f"no event {key}@7 is kept: its events are {key}@1" in wrong.err
+    assert f"{unseen} is a batch: it has no event yet" in nothing.err
+
+
+def test_channels_in_no_route_and_events_under_conditions_are_named(
+    configured: Path, service: Service
+) -> None:
+    configured.write_text(
+        configured.read_text()
+        + f'[channels.pager]\nurl = "{hook(service, "pager")}"\n'
+        + '[[routes]]\nchannels = ["team"]\nevents = ["batch.completed"]\noutcomes = ["ok"]\n'
+        + '[[routes]]\nchannels = ["team"]\nevents = ["batch.failed"]\naccounts = ["openai"]\n'
+        + '[[routes]]\nchannels = ["team"]\nevents = ["batch.expired"]\ntags = ["night*"]\n'
+        + '[[routes]]\nchannels = ["team"]\nevents = ["batch.lost"]\nseverity = "failure"\n'
+    )
+    routes, document = call("routes").out, call("routes", "--json").document
+    checked = call("check", "--offline").err
+
+    assert document["unrouted"] == ["pager"]
+    # The only account there is, and a loss is always a failure.
+    assert document["conditional"] == ["batch.completed", "batch.expired"]
+    assert document["untaken"] == ["batch.cancelled", "batch.reopened"]
+    for text in (routes, checked):
+        assert "in no route: pager (told of trouble, and of failures no route takes)" in text
+        assert "taken under conditions only: batch.completed, batch.expired\n" in text
+        assert "taken by no route: batch.cancelled, batch.reopened\n" in text
+
+
+def test_routes_that_leave_nothing_out_need_no_remark(configured: Path) -> None:
+    configured.write_text(configured.read_text() + '[[routes]]\nchannels = ["team"]\n')
+    said = call("routes").out
+
+    assert "taken" not in said
+    assert "in no route" not in said
+
+
+@pytest.mark.parametrize("command", ["routes", "redeliver"])
+def test_what_is_undelivered_is_said_by_all_that_read_the_state(
+    openai: World, service: Service, state: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    service.status = 500
+    first, second = openai.ended(), openai.ended()
+    call("add", first, second)
+    call("run", "--once")
+    bury(state)
+    monkeypatch.setattr("watcher.cli.output.at_person", lambda: True)
+    said = call(*([command] if command == "routes" else [command, f"openai/{first}@1"]))
+
+    assert said.err.endswith("undelivered: watcher deliveries --state dead\n")
 
 
 def test_routes_and_what_none_takes_are_said(configured: Path) -> None:
@@ -207,7 +271,8 @@ def test_status_names_what_lacks_its_secret_without_a_daemon(
     assert set(unwell) == {"work", "pager"}
     assert "WORK_KEY is not set" in unwell["work"]
     assert "PAGER_URL is not set" in unwell["pager"]
-    assert "WORK_KEY is not set" in said.out
+    assert "account        work: the environment variable WORK_KEY is not set" in said.out
+    assert "channel        pager: the environment variable PAGER_URL is not set" in said.out
 
 
 def test_status_counts_what_is_dead(openai: World, service: Service, state: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.bench import World, call
+from tests.channels.servers import Service
+from tests.cli.bench import World, call, hook
 from watcher.simulator import KEY, Fate, faults
 
 pytestmark = pytest.mark.usefixtures("openai", "state")
@@ -135,6 +137,8 @@ def test_one_bad_id_among_a_hundred_leaves_nothing_registered(state: Path) -> No
         (["--tag", " "], "tag '': give printable text"),
         (["--group", "g" * 201], "the group has more than 200 characters"),
         (["--channel", "pager"], "no channel is called 'pager': there is none"),
+        (["--channel", "tgram://123456:TOKEN/1"], "that is no channel's name: there is none"),
+        (["--channel", "Bot123456-TOKEN"], "that is no channel's name: there is none"),
         (["--account", "work"], "no account is called 'work': there is openai"),
     ],
 )
@@ -143,7 +147,83 @@ def test_an_option_that_cannot_be_used_is_told(options: list[str], complaint: st
 
     assert said.code == 2
     assert complaint in said.err
+    assert "TOKEN" not in said.err
     assert not keys()
+
+
+def test_who_is_told_of_failures_only_is_said(configured: Path, service: Service) -> None:
+    configured.write_text(
+        'operators = ["pager"]\n'
+        + configured.read_text()
+        + f'[channels.pager]\nurl = "{hook(service, "pager")}"\n'
+        + f'[channels.other]\nurl = "{hook(service, "other")}"\n'
+        + '[[routes]]\nchannels = ["team"]\n'
+        + '[[routes]]\nchannels = ["pager"]\nseverity = "failure"\n'
+        + '[[routes]]\nchannels = ["other"]\nevents = ["batch.completed"]\ntags = ["a"]\n'
+    )
+    plain, tagged = call("add", "batch_1"), call("add", "batch_2", "--tag", "a")
+    both = call("add", "batch_1", "batch_2", "--quiet-if-ended")
+
+    assert plain.err.endswith("told: team; of failures only: pager\n")
+    assert tagged.err.endswith("told: team; of failures only: pager; of success only: other\n")
+    assert both.err.endswith("told: team; of failures only: pager; of some of them: other\n")
+
+
+def test_that_a_batch_is_told_to_nobody_is_said(configured: Path) -> None:
+    configured.write_text(
+        "operators = []\n"
+        + configured.read_text()
+        + '[[routes]]\nchannels = ["team"]\ntags = ["a"]\n'
+    )
+
+    assert call("add", "batch_1").err.endswith("told: nobody: no route takes it\n")
+
+
+def test_a_name_of_a_user_cannot_reach_the_terminal_raw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "\x1b]0;x\x07" + "a" * 1_000 + "\nforged: line")
+    call("add", "batch_1")
+    by = call("show", "--json", "batch_1").document["registered_by"]
+    shown = [*call("show", "batch_1").out.splitlines(), *call("ls").out.splitlines()]
+
+    assert by.isprintable()
+    assert len(by) == 100
+    assert all(line.isprintable() for line in shown)
+
+
+def test_what_another_wrote_to_the_state_is_cleaned_before_it_is_shown(state: Path) -> None:
+    call("add", "batch_1", "--name", "NAME", "--tag", "TAG", "--group", "GROUP")
+    with sqlite3.connect(state) as connection:
+        (registration,) = connection.execute("SELECT registration FROM batches").fetchone()
+        for word in ("NAME", "TAG", "GROUP"):
+            registration = registration.replace(word, f"{word}\\u001b[2J\\u009b2J\\nforged")
+        connection.execute("UPDATE batches SET registration = ?", (registration,))
+    connection.close()
+    shown = call("show", "batch_1").out + call("ls").out
+
+    assert "TAG\N{REPLACEMENT CHARACTER}[2J" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert not any(line.startswith("forged") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(("command", "code"), [("ls", 0), ("deliveries", 0), ("show batch_1", 4)])
+def test_a_state_that_is_not_there_is_named(state: Path, command: str, code: int) -> None:
+    said = call(*command.split())
+
+    assert said.code == code
+    assert f"there is no state at {state} yet\n" in said.err
+    assert not state.exists()
+
+
+def test_an_id_of_a_provider_without_a_key_names_the_key() -> None:
+    id_ = "batch_0e5eeca4214a4f0a0117bf9aa22f2785"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OPENAI_API_KEY")
+        said = call("add", id_)
+
+    assert said.code == 2
+    assert said.err == (
+        f"watcher: {id_} looks like OpenAI's; no account has that provider: set OPENAI_API_KEY\n"
+    )
 
 
 class TestOfTwoAccounts:
@@ -242,10 +322,12 @@ def test_a_pipe_gets_aligned_text_with_every_id_whole(openai: World) -> None:
         call("add", id_)
     call("run", "--once")
     heading, *rows = call("ls", "--all").out.splitlines()
+    progress = heading.find("PROGRESS")
 
     assert heading.split() == ["BATCH", "STATUS", "PROGRESS", "AGE", "EXPIRES", "NAME"]
     assert {row.split()[0] for row in rows} == {f"openai/{one}" for one in ids}
-    assert rows[0].split()[2] == "100/100"
+    assert rows[0][progress:].startswith("100 of 100  ")
+    assert rows[1][progress:].split()[0].endswith("/100")
     assert rows[0].find("completed") == rows[1].find("in_progress") == heading.find("STATUS")
     assert all(row.isprintable() for row in rows)
 
@@ -292,4 +374,4 @@ def test_a_look_that_fails_is_shown(openai: World) -> None:
 
     assert document["failures"] == 1
     assert document["last_error"].startswith("503")
-    assert "not seen: error" in call("ls").out
+    assert "not seen yet (error)" in call("ls").out

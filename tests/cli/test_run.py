@@ -211,6 +211,27 @@ class TestOnce:
         assert said.code == 2
         assert "there is no account to watch" in said.err
 
+    def test_a_channel_without_its_secret_only_is_off(
+        self, openai: World, configured: Path, service: Service
+    ) -> None:
+        configured.write_text(configured.read_text() + '[channels.pager]\nurl_env = "PAGER"\n')
+        call("add", openai.ended())
+
+        assert call("run", "--once").code == 0
+        assert len(told(service)) == 1
+
+    @pytest.mark.parametrize("options", [[], ["--once"]])
+    def test_a_channel_whose_url_is_wrong_is_two(
+        self, openai: World, configured: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    ) -> None:
+        monkeypatch.setenv("PAGER", "slak://token-0123456789")
+        configured.write_text(configured.read_text() + '[channels.pager]\nurl_env = "PAGER"\n')
+        said = call("run", *options)
+
+        assert said.code == 2
+        assert said.err.startswith('watcher: channel "pager": ')
+        assert "token-0123456789" not in said.err
+
     def test_beside_a_daemon_it_does_nothing(self, openai: World, tmp_path: Path) -> None:
         with daemon(tmp_path):
             said = call("run", "--once")

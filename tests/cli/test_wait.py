@@ -11,6 +11,7 @@ from tests.channels.servers import Service
 from tests.cli.bench import World, call, hook, process, told, until
 from watcher import cadence
 from watcher.cli import wait_alone, wait_by_daemon, waiting
+from watcher.cli.output import progress_text
 from watcher.model import Account, Batch, Counts, Outcome, Status
 from watcher.simulator import Fate, faults
 
@@ -54,9 +55,9 @@ def test_it_waits_and_says_on_standard_error_how_it_goes(openai: World, state: P
     said = call("wait", id_)
 
     assert said.code == 0
-    assert said.out.startswith(f"openai/{id_}  completed  10/10  results: file-")
+    assert said.out.startswith(f"openai/{id_}  completed  10 of 10  results: file-")
     assert len(said.out.splitlines()) == 1
-    assert f"openai/{id_}  completed  10/10\n" in said.err
+    assert f"openai/{id_}  completed  10 of 10\n" in said.err
     assert not state.exists()
 
 
@@ -110,7 +111,7 @@ def test_an_unknown_id_is_four_after_three_looks(
     said = call("wait", "batch_nobody")
 
     assert said.code == 4
-    assert "openai/batch_nobody  not seen: error  -  404" in said.err
+    assert "openai/batch_nobody  not seen yet  404" in said.err
     assert "never found: wrong id, account, project or base URL?" in said.err
     assert openai.simulation.requests.by_id["batch_nobody"] == 3
 
@@ -161,6 +162,7 @@ def test_a_key_that_is_missing_is_two(openai: World, monkeypatch: pytest.MonkeyP
         (["batch_1", "--timeout", "5"], 'write "5s" for seconds'),
         (["batch_1", "--notify", "nobody"], "no channel is called 'nobody': there is none"),
         (["batch_1", "--notify", "slak://x/y"], "--notify: "),
+        (["batch_1", "--notify", "slack:/TOKEN"], "--notify: that is no channel's name"),
         (["nowhere/batch_1"], "no account is called 'nowhere': there is openai"),
     ],
 )
@@ -171,10 +173,11 @@ def test_what_it_cannot_take_is_told_at_once(
 
     assert said.code == 2
     assert remedy in said.err
+    assert "TOKEN" not in said.err
     assert len(said.err.splitlines()) <= 2
 
 
-def test_a_group_a_tag_or_all_choose_open_batches(openai: World) -> None:
+def test_a_group_a_tag_or_all_choose_batches(openai: World) -> None:
     grouped, tagged = openai.ended(), openai.ended(Fate.failed())
     call("add", grouped, "--group", "evals")
     call("add", tagged, "--tag", "nightly")
@@ -185,7 +188,93 @@ def test_a_group_a_tag_or_all_choose_open_batches(openai: World) -> None:
     assert [one["id"] for one in of_group] == [grouped]
     assert [one["id"] for one in of_tag] == [tagged]
     assert call("wait", "--all").code == 6
-    assert call("wait", "--json", "--group", "none").document == []
+
+
+def test_the_ended_ones_of_a_group_count_and_are_not_looked_at_again(
+    openai: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, partial = openai.ended(Fate.failed()), openai.ended(Fate.partial())
+    call("add", failed, "--group", "evals")
+    call("add", partial, "--group", "evals", "--tag", "night")
+    call("run", "--once")
+    later = openai.ended()
+    call("add", later, "--group", "evals", "--tag", "night", "--tag", "late")
+    looks = dict(openai.simulation.requests.by_id)
+    group, night, late = (
+        call("wait", "--json", *by)
+        for by in (["--group", "evals"], ["--tag", "night"], ["--tag", "night", "--tag", "late"])
+    )
+    call("rm", failed)
+    left = call("wait", "--group", "evals")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    keyless = call("wait", "--json", "--tag", "night", "--any")
+
+    assert [one["id"] for one in group.document] == [failed, partial, later]
+    assert [one.code for one in (group, night, late, left)] == [6, 8, 0, 8]
+    assert openai.simulation.requests.by_id[partial] == looks[partial]
+    assert call("wait", "--group", "evals", "--allow-partial").code == 2
+    assert keyless.code == 2
+
+
+def test_what_has_ended_is_told_to_whom_is_named(openai: World, service: Service) -> None:
+    call("add", openai.ended(Fate.failed()), "--group", "evals")
+    call("run", "--once")
+    said = call("wait", "--group", "evals", "--notify", hook(service))
+
+    assert said.code == 6
+    assert told(service)[0].startswith("FAILED")
+
+
+def test_all_that_has_ended_needs_no_key(openai: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("add", openai.ended(Fate.partial()), "--group", "evals")
+    call("run", "--once")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    said, every = call("wait", "--group", "evals"), call("wait", "--all")
+
+    assert said.code == 8
+    assert "completed (partial)  98 of 100, 2 failed" in said.out
+    assert (every.code, every.err) == (0, "no open batch to wait for\n")
+
+
+@pytest.mark.parametrize(
+    ("by", "complaint"),
+    [
+        (["--group", "none"], "no batch of group 'none' is registered"),
+        (["--tag", "a", "--tag", "b"], "no batch with tag 'a' and with tag 'b' is registered"),
+    ],
+)
+def test_what_nothing_bears_is_four(openai: World, by: list[str], complaint: str) -> None:
+    nothing = call("wait", *by)
+    call("add", "batch_1", "--tag", "a")
+    said = call("wait", *by)
+
+    assert (nothing.code, said.code) == (4, 4)
+    assert said.err == f"watcher: {complaint}\n"
+
+
+def test_its_help_lists_the_exit_codes_a_line_each() -> None:
+    lines = [line.split() for line in call("wait", "--help").out.splitlines()]
+    codes = [words[0] for words in lines if words and words[0].isdecimal()]
+
+    assert codes == ["0", "2", "3", "4", "5", "6", "7", "8", "130"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        (Counts(100, 98, 2), "98 of 100, 2 failed"),
+        (Counts(9, 0, 9), "0 of 9, 9 failed"),
+        (Counts(10, 10, 0), "10 of 10"),
+        (Counts(10, 7), "7 of 10"),
+        (Counts(), "-"),
+    ],
+)
+def test_the_progress_of_what_has_ended_tells_what_it_brought(counts: Counts, text: str) -> None:
+    ended = batch(Status.COMPLETED, counts=counts)
+    still = batch(Status.IN_PROGRESS, counts=Counts(9, 2, 1))
+
+    assert progress_text(ended) == text
+    assert progress_text(still) == "3/9"
 
 
 def test_ids_come_from_standard_input(openai: World) -> None:

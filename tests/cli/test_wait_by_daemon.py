@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -55,8 +56,11 @@ def test_the_end_of_a_batch_is_the_exit_code(providers: World, fate: Fate, code:
 def test_it_registers_what_is_new_and_needs_no_key(providers: World) -> None:
     id_ = providers.stuck()
     said = call("wait", "--timeout", "200ms", id_)
+    again = call("wait", "--timeout", "200ms", id_)
 
     assert said.code == 7
+    assert re.match(r"registered with daemon pid \d+; told: no channel is configured\n", said.err)
+    assert "registered with" not in again.err
     assert f"openai/{id_}" in call("ls", "-q").out.splitlines()
 
 
@@ -68,6 +72,17 @@ def test_what_ended_long_ago_is_known_at_once(providers: World) -> None:
 
     assert said.document[0]["status"] == "completed"
     assert time.monotonic() - began < 1.0
+
+
+def test_a_group_is_waited_for_with_its_ended_ones(providers: World) -> None:
+    ended, also = providers.ended(Fate.failed()), providers.ended()
+    call("add", ended, "--group", "mixed")
+    call("wait", ended)
+    call("add", also, "--group", "mixed")
+    said = call("wait", "--json", "--group", "mixed")
+
+    assert said.code == 6
+    assert [one["id"] for one in said.document] == [ended, also]
 
 
 def test_any_and_fail_fast(providers: World) -> None:

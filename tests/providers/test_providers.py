@@ -10,7 +10,14 @@ import pytest
 
 from watcher.errors import ConfigError, Garbled, Refused, Unauthorized
 from watcher.model import Counts, Observation, Problem, Request, Results, Status
-from watcher.providers import PROVIDERS, Provider, ProviderOptions, build, sure_provider
+from watcher.providers import (
+    PROVIDERS,
+    Provider,
+    ProviderOptions,
+    build,
+    secret_parts,
+    sure_provider,
+)
 
 SECRET = "sk-a-secret-nobody-may-see"
 UUID = "01234567-89ab-4cde-8f01-23456789abcd"
@@ -383,3 +390,21 @@ def test_openai_has_a_page_for_a_batch_and_a_gateway_has_none() -> None:
     assert provider("openai", "https://gw.example/v1").page_url("b1") is None
     assert provider("openai").page_url("../x") is None
     assert provider("cohere").page_url(UUID) is None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "parts"),
+    [
+        ("https://gateway.example/v1", ()),
+        ("https://gateway.example/ab12cd34ef56ab78/openai/v1/", ("ab12cd34ef56ab78",)),
+        ("https://gateway.example/a-long-plain-word/short1/v1", ()),
+        (None, ()),
+        ("http://[half/ab12cd34ef56ab78", ()),
+    ],
+)
+def test_a_token_in_the_path_of_a_base_url_is_named_for_the_redactor(
+    base_url: str | None, parts: tuple[str, ...]
+) -> None:
+    options = ProviderOptions(base_url=base_url, headers={"X-Key": "hush-hush"})
+
+    assert secret_parts(options) == ("hush-hush", *parts)

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import apsw
 import pytest
 
 from tests.builders import create_tables, event, tell
-from watcher.errors import StoreBusy, StoreError
+from watcher.errors import StateLost, StoreBusy, StoreError
 from watcher.store import sqlite
 from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger
@@ -278,3 +280,19 @@ def test_the_lock_is_one_processes_and_free_as_soon_as_it_is_killed(state: Path)
 def test_a_lock_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot open .*no such file or directory"):
         StateLock(str(tmp_path / "absent" / "watcher.db")).acquire()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_no_longer_ours_is_noticed(tmp_path: Path, *, replaced: bool) -> None:
+    path = tmp_path / "watcher.db"
+    database = await anyio.to_thread.run_sync(SqliteDatabase, str(path))
+    await database.changed_elsewhere()
+    await anyio.to_thread.run_sync(path.unlink)
+    if replaced:
+        other = await anyio.to_thread.run_sync(SqliteDatabase, str(path))
+        await anyio.to_thread.run_sync(other.close)
+    try:
+        with pytest.raises(StateLost, match="deleted or replaced"):
+            await database.changed_elsewhere()
+    finally:
+        await anyio.to_thread.run_sync(database.close)

@@ -37,6 +37,7 @@ from watcher.model import (
 from watcher.store.codec import decode_event, encode_event
 from watcher.store.database import Database
 from watcher.store.ledger import Ledger, Told
+from watcher.store.outbox import read_waiting
 
 HORIZON = START + DAY
 KEEP = {"keep": 90 * DAY, "stub_keep": 365 * DAY, "limit": 100}
@@ -409,7 +410,7 @@ def test_an_account_adopts_the_batches_of_its_former_name_with_all_their_past(
     record(books, register(books, "batch_1"), "team", status=Status.IN_PROGRESS)
     register(books, "both")
     register(books, "both", account="main")
-    moved = books(lambda ledger: ledger.batches.adopt("main", "openai"))
+    moved = books(lambda ledger: ledger.batches.adopt("main", "openai", START))
     adopted = get(books, "batch_1", "main")
     past = books(lambda ledger: ledger.events.of_subject("main/batch_1"))
 
@@ -422,7 +423,7 @@ def test_an_account_adopts_the_batches_of_its_former_name_with_all_their_past(
 
 def test_what_was_adopted_is_pruned_with_its_past(books: Books) -> None:
     finish(books, "batch_1")
-    books(lambda ledger: ledger.batches.adopt("main", "openai"))
+    books(lambda ledger: ledger.batches.adopt("main", "openai", START))
 
     assert prune(books, START + 91 * DAY) == 1
     assert books(lambda ledger: ledger.events.after(0, 10)) == []
@@ -577,3 +578,58 @@ def test_an_ended_batch_is_of_no_open_count(books: Books) -> None:
 
     assert books(lambda ledger: ledger.batches.watched(open_only=True)) == []
     assert len(books(lambda ledger: ledger.batches.watched(open_only=False))) == 1
+
+
+def test_a_name_that_comes_back_uses_no_event_id_twice(books: Books) -> None:
+    record(books, register(books, "batch_1"), "team", status=Status.IN_PROGRESS)
+    books(lambda ledger: ledger.batches.adopt("main", "openai", START))
+    again = register(books, "batch_1")
+    back = books(lambda ledger: ledger.batches.adopt("openai", "main", START))
+
+    assert again.revision == 1
+    assert back == 0
+    assert get(books, "batch_1", "main") is not None
+
+
+def test_what_was_adopted_goes_back_with_all_its_past(books: Books) -> None:
+    record(books, register(books, "batch_1"), "team", status=Status.IN_PROGRESS)
+    books(lambda ledger: ledger.batches.adopt("main", "openai", START))
+    moved = books(lambda ledger: ledger.batches.adopt("openai", "main", START))
+    home = get(books, "batch_1", "openai")
+
+    assert moved == 1
+    assert home is not None
+    assert (home.revision, home.status) == (1, Status.IN_PROGRESS)
+    assert get(books, "batch_1", "main") is None
+
+
+def test_rows_of_a_later_version_of_the_schema_are_read_without_what_is_new(books: Books) -> None:
+    record(books, register(books, "batch_1"), "team", status=Status.IN_PROGRESS)
+    books(lambda ledger: ledger.subjects.put_account(account(limited=2)))
+
+    def grow(table: str, column: str) -> Any:
+        return lambda ledger: ledger.batches._work.execute(
+            f"UPDATE {table} SET {column} = '{{\"brand_new\":1,' || SUBSTR({column}, 2)"  # noqa: S608 - names of our own
+        )
+
+    for table, column in (("batches", "state"), ("accounts", "state"), ("events", "document")):
+        books(grow(table, column))
+
+    assert get(books, "batch_1") is not None
+    assert books(lambda ledger: ledger.subjects.account("openai", "openai")).limited == 2
+    assert len(books(lambda ledger: ledger.events.after(0, 9))) == 1
+
+
+def test_an_event_that_cannot_be_read_keeps_no_other_from_being_told(books: Books) -> None:
+    for number in range(3):
+        books(tell(event(number=number), "team"))
+    books(
+        lambda ledger: ledger.batches._work.execute(
+            'UPDATE events SET document = \'{"type":"batch.from_the_future"}\' WHERE seq = 2'
+        )
+    )
+    rows = books(lambda ledger: ledger.outbox.waiting_rows("team", 9))
+    waiting, unreadable = read_waiting(rows)
+
+    assert [one.event.seq for one in waiting] == [1, 3]
+    assert unreadable == [2]

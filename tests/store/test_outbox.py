@@ -6,11 +6,12 @@ from tests.builders import HOUR, SECOND, event, tell
 from tests.fakes import START
 from tests.store.databases import Books
 from watcher.model import Delivery, DeliveryState, Try, TryOutcome
-from watcher.store.outbox import Waiting
+from watcher.store.outbox import Waiting, read_waiting
 
 
 def waiting(books: Books, channel: str = "team", limit: int = 99) -> list[Waiting]:
-    return books(lambda ledger: ledger.outbox.waiting(channel, limit))
+    rows = books(lambda ledger: ledger.outbox.waiting_rows(channel, limit))
+    return read_waiting(rows)[0]
 
 
 def delivery(books: Books, seq: int, channel: str = "team") -> Delivery:

@@ -86,33 +86,12 @@ def command(
 
 def _say_who(client: LocalClient, batches: list[Batch]) -> None:
     """Who will look, and who will be told."""
+    from watcher.cli.told import told_text
+
     daemon = client.daemon()
     looks = f"daemon pid {daemon.pid}" if daemon.alive else "nobody: start watcher run"
-    channels = client.directory().channels
-    if not channels:
-        tells = "no channel is configured"
-    else:
-        tells = ", ".join(_told(client, batches, channels)) or "nobody: no route takes it"
+    tells = told_text(client, batches)
     note(f"registered {plural(len(batches), 'batch')}; looked at by {looks}; told: {tells}")
-
-
-def _told(client: LocalClient, batches: list[Batch], channels: tuple[str, ...]) -> list[str]:
-    """The channels that would hear of one of these completing or failing."""
-    from dataclasses import replace
-
-    from watcher.lifecycle import severity_of
-    from watcher.model import Event, EventType, Outcome, Status
-    from watcher.routing import audience
-
-    board, told = client.board(), set()
-    for batch in batches[:100]:
-        for status, outcome in ((Status.COMPLETED, Outcome.OK), (Status.FAILED, Outcome.EMPTY)):
-            kind = EventType(f"batch.{status}")
-            ended = replace(batch, status=status, outcome=outcome)
-            severity = severity_of(kind, status, outcome)
-            event = Event("", kind, severity, 0, account=batch.account, batch=ended)
-            told |= {choice.channel for choice in audience(event, board) if choice.taken}
-    return [channel for channel in channels if channel in told]
 
 
 def read_ids(ids: tuple[str, ...]) -> list[str]:

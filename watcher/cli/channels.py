@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from watcher.config import ChannelSettings, Settings
+from watcher.directory import no_such_channel
 from watcher.errors import UsageError
-from watcher.text import clean_line
 
 # What a channel is called that was given as a URL.
 OWN_CHANNEL = "notify"
@@ -15,7 +15,5 @@ def named_channel(settings: Settings, text: str) -> tuple[str, ChannelSettings]:
     if "://" in text:
         return OWN_CHANNEL, ChannelSettings.model_validate({"url": text, "digest_wait": "1s"})
     if text not in settings.channels:
-        there = ", ".join(settings.channels) or "none"
-        shown = clean_line(text, 60)
-        raise UsageError(f"--notify: no channel is called {shown!r}: there is {there}")
+        raise UsageError(f"--notify: {no_such_channel(text, settings.channels)}")
     return text, settings.channels[text]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import note, print_json, styled
+from watcher.cli.output import note, print_json, styled, without_owner
+from watcher.cli.told import gaps
 from watcher.errors import ConfigError, StoreError, Unauthorized, WatcherError
-from watcher.routing import untaken_types
 from watcher.text import plural
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _state(settings: Settings) -> dict[str, Any]:
+    from watcher.client import state_exists
     from watcher.store.schema import open_state
     from watcher.version import __version__
 
     try:
-        if Path(settings.state).exists():
+        if state_exists(settings.state):
             open_state(settings.state, program=__version__, change=False).close()
         else:
             _check_place(Path(settings.state))
@@ -156,17 +157,18 @@ def _channel(settings: Settings, name: str) -> dict[str, Any]:
 
 def _print(settings: Settings, results: list[dict[str, Any]]) -> None:
     for result in results:
-        said = styled("well", fg="green") if result["ok"] else styled(result["error"], fg="red")
-        click.echo(f"{result['what']:<13}  {result['name']}: {said}")
+        what, name = result["what"], result["name"]
+        wrong = without_owner(result["error"] or "", what, name)
+        said = styled("well", fg="green") if result["ok"] else styled(wrong, fg="red")
+        click.echo(f"{what:<13}  {name}: {said}")
     if not settings.accounts:
         note("no account: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY, or run watcher init")
     if not settings.channels:
         note("no channel: nobody is told anything; add one to the configuration")
     _note_proxies()
     _note_leftovers(settings)
-    untaken = untaken_types(settings.switchboard())
-    if settings.channels and untaken:
-        note(f"taken by no route: {', '.join(untaken)}")
+    for line in gaps(settings.switchboard(), list(settings.accounts)):
+        note(line)
 
 
 def _note_proxies() -> None:

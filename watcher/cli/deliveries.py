@@ -7,7 +7,7 @@ import os
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import note, print_json, print_table, warn_of_dead
+from watcher.cli.output import note, note_missing_state, print_json, print_table, warn_of_dead
 from watcher.documents import delivery_document
 from watcher.errors import UsageError
 from watcher.model import Delivery, DeliveryState
@@ -38,6 +38,7 @@ def command(*, common: Common, states: tuple[str, ...], channel: str | None, lim
     wanted = _wanted(states, common)
     with common.client().opened(create=False) as client:
         deliveries = []
+        note_missing_state(client)
         if client.exists:
             deliveries = client.read(
                 lambda ledger: ledger.outbox.newest(state=wanted, channel=channel, limit=limit)
@@ -59,7 +60,7 @@ def command(*, common: Common, states: tuple[str, ...], channel: str | None, lim
         ]
         headings = ("EVENT", "CHANNEL", "STATE", "TRIES", "SETTLED", "WHY")
         print_table(headings, rows, [COLOURS[one.state] for one in deliveries], colour_column=2)
-        if not rows:
+        if client.exists and not rows:
             note("no delivery to show")
         if len(rows) == limit:
             note(f"only the newest {limit}: --limit shows more")

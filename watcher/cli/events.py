@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import COLOURS, note, print_json_line, styled, warn_of_dead
+from watcher.cli.output import (
+    COLOURS,
+    clean,
+    note,
+    note_missing_state,
+    print_json_line,
+    styled,
+    warn_of_dead,
+)
 from watcher.errors import UsageError
 from watcher.model import Event
 from watcher.text import local
@@ -33,7 +41,7 @@ def command(*, common: Common, since: str | None, follow: bool) -> None:
     moment = now - DAY if since is None else parse_moment(since, now)
     with client.opened(create=follow):
         if not client.exists:
-            note(f"there is no state at {client.settings.state} yet")
+            note_missing_state(client)
             return
         shown = 0
         position = client.read(lambda ledger: ledger.events.position_before(moment))
@@ -70,7 +78,7 @@ def _print(client: LocalClient, event: Event, *, as_json: bool) -> None:
         return
     when = local(event.detected_at, client.settings.zone)
     text = styled(title(event), fg=COLOURS[event.severity])
-    click.echo(f"{when}  {event.id}  {text}")
+    click.echo(f"{when}  {clean(event.id)}  {text}")
 
 
 def parse_moment(text: str, now: int) -> int:

@@ -9,7 +9,9 @@ from watcher.cli.output import (
     COLOURS,
     at_terminal,
     bar,
+    clean,
     note,
+    note_missing_state,
     print_json,
     print_table,
     progress_text,
@@ -50,6 +52,7 @@ def command(
     ended_wanted = all_ or any(Status(one).terminal for one in status)
     with common.client().opened(create=False) as client:
         batches = []
+        note_missing_state(client)
         if client.exists:
             batches = client.read(
                 lambda ledger: ledger.batches.watched(open_only=not ended_wanted, account=account)
@@ -68,10 +71,10 @@ def command(
             print_json([batch_document(batch) for batch in batches])
         elif quiet:
             for batch in batches:
-                click.echo(batch.key)
+                click.echo(clean(batch.key))
         else:
             _print(batches, now, set(names))
-            if not batches:
+            if client.exists and not batches:
                 note("no batch to show" if all_ else "no open batch (--all shows ended ones)")
         warn_of_dead(client)
 
@@ -89,9 +92,14 @@ def _row(batch: Batch, now: int, *, wide: bool, watched: bool) -> tuple[str, ...
     until = None if batch.expires_at is None or batch.ended else batch.expires_at - now
     expires = "-" if until is None else span(until) if until > 0 else "overdue"
     progress = progress_text(batch)
-    if wide:
+    # A full bar would look like success where everything failed.
+    if wide and not batch.ended:
         progress = f"{bar(batch.counts.progress)} {progress}"
-    elif batch.counts.progress is not None and at_terminal():
+    elif batch.counts.progress is not None and at_terminal() and not batch.ended:
         progress = f"{bar(batch.counts.progress, 5)}"
-    status = status_text(batch) if watched else f"{status_text(batch)}, not watched"
+    status = status_text(batch)
+    if batch.status is None and batch.last_error:
+        status += " (error)"
+    if not watched:
+        status += ", not watched"
     return (batch.key, status, progress, span(max(0, now - born)), expires, batch.name or "")

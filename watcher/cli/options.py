@@ -29,10 +29,18 @@ class Common:
     json: bool = False
 
     def settings(self) -> Settings:
-        """The settings in force. Raises ConfigError."""
+        """The settings in force. Raises ConfigError, or StoreError for a state closed to us."""
         from watcher.config import load
+        from watcher.errors import StoreError
 
-        return load(self.config, state=self.state)
+        try:
+            return load(self.config, state=self.state)
+        except PermissionError as error:
+            # Already to ask whether it is there is denied: of the state, or of a secret.
+            raise StoreError(
+                f"cannot open {error.filename}: permission denied; "
+                "check its permissions, or name another state with --state"
+            ) from error
 
     def client(self) -> LocalClient:
         """The state of the settings in force, not yet opened."""

@@ -48,6 +48,11 @@ def _dumped(document: object, **options: Any) -> str:
     return json.dumps(document, ensure_ascii=not encoding.startswith("utf"), **options)
 
 
+def at_person() -> bool:
+    """Whether standard error is a terminal: whether a person reads our notes."""
+    return sys.stderr.isatty()
+
+
 def at_terminal() -> bool:
     """Whether standard output is a terminal that a person looks at."""
     return sys.stdout.isatty()
@@ -154,19 +159,22 @@ def bar(share: float | None, size: int = BAR) -> str:
 
 
 def progress_text(batch: Batch) -> str:
-    """Done of total, as far as it is known: `45/100`."""
+    """Done of total, as far as it is known: `45/100`; once ended `98 of 100, 2 failed`."""
     counts = batch.counts
     if counts.total is None or counts.completed is None:
         return "-"
+    if batch.ended:
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        return f"{counts.completed} of {counts.total}{failed}"
     return f"{counts.completed + (counts.failed or 0)}/{counts.total}"
 
 
 def status_text(batch: Batch) -> str:
     """The status, with the outcome where it says more."""
     if batch.status is None:
-        return "not seen yet" if not batch.last_error else "not seen: error"
+        return "not seen yet"
     if batch.status is Status.UNKNOWN:
-        return f"unknown: {shorten(batch.raw_status or '', 20)}"
+        return f"unknown: {clean_line(batch.raw_status or '', 20)}"
     if batch.outcome in {Outcome.PARTIAL, Outcome.EMPTY}:
         return f"{batch.status} ({batch.outcome})"
     return str(batch.status)
@@ -182,6 +190,22 @@ def severity_of_batch(batch: Batch) -> Severity:
     return severity_of(EventType(f"batch.{batch.status}"), batch.status, batch.outcome)
 
 
+def clean(text: str | None) -> str:
+    """A text out of the state as one printable line: anybody may have written it."""
+    return clean_line(text or "", CELL)
+
+
+def without_owner(text: str, what: str, name: str) -> str:
+    """A complaint without the `channel "team": ` that its line begins with anyhow."""
+    return text.removeprefix(f'{what} "{name}": ').removeprefix(f"{name}: ")
+
+
+def note_missing_state(client: LocalClient) -> None:
+    """Say that there is nothing to read: perhaps another state was meant."""
+    if not client.exists:
+        note(f"there is no state at {client.settings.state} yet")
+
+
 def note(text: str) -> None:
     """A line for people, on standard error."""
     click.echo(text, err=True)
@@ -189,7 +213,7 @@ def note(text: str) -> None:
 
 def warn_of_dead(client: LocalClient) -> None:
     """Say that messages are undelivered when no channel could say so itself."""
-    if not client.exists or not sys.stderr.isatty():
+    if not client.exists or not at_person():
         return
     dead = client.read(lambda ledger: ledger.outbox.dead_ones())
     if not dead:

@@ -8,7 +8,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from watcher.cli.output import COLOURS, bar, note, progress_text, severity_of_batch, status_text
+from watcher.cli.output import (
+    COLOURS,
+    bar,
+    clean,
+    note,
+    progress_text,
+    severity_of_batch,
+    status_text,
+)
 from watcher.model import Batch
 from watcher.text import span
 
@@ -59,8 +67,10 @@ class Progress:
             if self._told.get(batch.key) == state or batch.last_look_at is None:
                 continue
             self._told[batch.key] = state
-            error = f"  {batch.last_error}" if state[1] else ""
-            note(f"{batch.key}  {state[0]}  {progress_text(batch)}{error}")
+            # Of what was never seen there is no progress to tell.
+            progress = "" if batch.status is None else progress_text(batch)
+            parts = [batch.key, state[0], progress, clean(state[1])]
+            note("  ".join(part for part in parts if part))
 
 
 def _live() -> Any:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import note, print_json
-from watcher.errors import NoSuchBatch, UsageError
+from watcher.cli.output import note, print_json, warn_of_dead
+from watcher.errors import NoSuchBatch, UsageError, WatcherError
 from watcher.model import DeliveryState
 from watcher.text import clean_line, plural
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from watcher.store.ledger import Ledger
 
 REASON = "asked for again"
+# Of a batch that was given in place of an event.
+EVENTS_NAMED = 5
 
 
 @click.command(name="redeliver")
@@ -66,6 +68,7 @@ def command(*, common: Common, events: tuple[str, ...], channel: str | None, dea
         daemon = client.daemon()
         sender = f"daemon pid {daemon.pid}" if daemon.alive else "nobody: start watcher run"
         note(f"{plural(len(pairs), 'delivery').replace('ys', 'ies')} pending; sent by {sender}")
+        warn_of_dead(client)
 
 
 def _pairs(
@@ -76,7 +79,7 @@ def _pairs(
     for identity in events:
         found = _event(client, identity)
         if found is None:
-            raise NoSuchBatch(f"no event {clean_line(identity, 80)} is kept")
+            raise _no_such_event(client, identity)
         event, choices = found
         if channel is not None:
             pairs.append((event.seq, channel))
@@ -89,6 +92,24 @@ def _pairs(
         pending = {one.channel for one in told if one.state is DeliveryState.PENDING}
         pairs += [(event.seq, name) for name in channels if name not in pending]
     return pairs
+
+
+def _no_such_event(client: LocalClient, identity: str) -> WatcherError:
+    """What to say of an event that is not there; of a batch's key, which events it has."""
+    shown, key = clean_line(identity, 80), identity
+    head, at, revision = identity.rpartition("@")
+    if at and revision.isdecimal():
+        key = head
+    try:
+        batch = client.find(key)
+    except (NoSuchBatch, UsageError):
+        return NoSuchBatch(f"no event {shown} is kept")
+    events = client.read(lambda ledger: ledger.events.of_subject(batch.key))[-EVENTS_NAMED:]
+    there = ", ".join(f"{event.id} ({event.type})" for event, _ in events)
+    there = f"its events are {there}" if there else "it has no event yet"
+    if key == identity:
+        return UsageError(f"{shown} is a batch: {there}")
+    return NoSuchBatch(f"no event {shown} is kept: {there}")
 
 
 def _event(client: LocalClient, identity: str) -> tuple[Event, tuple[Choice, ...]] | None:

@@ -175,7 +175,7 @@ class Rehearsal:
         async with anyio.create_task_group() as tasks:
             loops.start(tasks)
             with anyio.move_on_after(LONGEST):
-                while not await self._over(app, keys):
+                while not await self._over(app, keys):  # noqa: ASYNC110 - it redraws too
                     await anyio.sleep(REDRAW_EVERY)
             loops.stop()
             tasks.cancel_scope.cancel()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import print_json, print_table, styled
+from watcher.cli.output import print_json, print_table, styled, warn_of_dead
+from watcher.cli.told import conditional_types, gaps, unrouted_channels
 from watcher.errors import UsageError
 from watcher.model import Batch, Event, EventType, Outcome, Registration, Severity, Status
 from watcher.routing import Route, Switchboard, audience, untaken_types
@@ -20,28 +21,33 @@ if TYPE_CHECKING:
 @common_options(json=True)
 @click.pass_context
 def command(ctx: click.Context, *, common: Common) -> None:
-    """Show the routes as understood, and every default event no route takes."""
+    """Show the routes as understood, every default event no route takes, or not always."""
     if ctx.invoked_subcommand is not None:
         return
     with common.client().opened(create=False) as client:
-        board = client.board()
-    if common.json:
-        print_json(
-            {
-                "channels": list(board.channels),
-                "operators": list(board.told_of_trouble),
-                "routes": [
-                    {"name": route.name, "takes": describe(route), "channels": list(route.channels)}
-                    for route in board.routes
-                ],
-                "untaken": [str(one) for one in untaken_types(board)],
-            }
-        )
-        return
-    _print(board)
+        board, accounts = client.board(), list(client.directory().accounts)
+        if common.json:
+            print_json(_document(board, accounts))
+        else:
+            _print(board, accounts)
+        warn_of_dead(client)
 
 
-def _print(board: Switchboard) -> None:
+def _document(board: Switchboard, accounts: list[str]) -> dict[str, Any]:
+    return {
+        "channels": list(board.channels),
+        "operators": list(board.told_of_trouble),
+        "routes": [
+            {"name": route.name, "takes": describe(route), "channels": list(route.channels)}
+            for route in board.routes
+        ],
+        "untaken": [str(one) for one in untaken_types(board)],
+        "conditional": [str(one) for one in conditional_types(board, accounts)],
+        "unrouted": list(unrouted_channels(board)),
+    }
+
+
+def _print(board: Switchboard, accounts: list[str]) -> None:
     if not board.channels:
         click.echo("no channel is configured: nobody is told anything")
         return
@@ -51,11 +57,14 @@ def _print(board: Switchboard) -> None:
     else:
         click.echo(f"no routes: {', '.join(board.channels)} get the default events of every batch")
     click.echo(f"trouble of accounts and channels: {', '.join(board.told_of_trouble) or 'nobody'}")
-    untaken = untaken_types(board)
-    if untaken:
-        names = ", ".join(untaken)
-        click.echo(styled(f"taken by no route: {names}", fg="yellow"))
-        click.echo("(failures among them go to the operators)")
+    for line in gaps(board, accounts):
+        click.echo(styled(line, fg="yellow"))
+    if untaken_types(board) or conditional_types(board, accounts):
+        click.echo(f"(a failure that no route takes goes to {_operators(board)})")
+
+
+def _operators(board: Switchboard) -> str:
+    return ", ".join(board.told_of_trouble) or "nobody: there are no operators"
 
 
 def describe(route: Route) -> str:
@@ -108,6 +117,7 @@ def test(
     with common.client().opened(create=False) as client:
         board = client.board()
         event = _example(client, kind, account, tag, group, severity, outcome, pairs)
+        warn_of_dead(client)
     choices = audience(event, board)
     if common.json:
         print_json(

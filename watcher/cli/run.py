@@ -57,6 +57,7 @@ def command(*, common: Common, once: bool) -> int:
             try:
                 plan = app.plan(settings)
                 _check_accounts(plan)
+                _check_channels(plan)
                 if once:
                     return anyio.run(_once, app, plan)
                 anyio.run(_watch, app, plan, common)
@@ -177,7 +178,11 @@ async def _once(app: App, plan: Plan) -> int:
         reached = await app.once()
     finally:
         await app.close()
-    if not reached and app.pollers and any(poller.asked for poller in app.pollers.values()):
+    if (
+        not reached
+        and app.pollers
+        and any(poller.standing.asked for poller in app.pollers.values())
+    ):
         app.log.error("no account could be reached")
         return UNREACHED
     return 0
@@ -187,6 +192,19 @@ async def _watch(app: App, plan: Plan, common: Common) -> None:
     from watcher.daemon import Daemon
 
     await Daemon(app, common.settings).run(plan)
+
+
+def _check_channels(plan: Plan) -> None:
+    """Refuse at the start what a reload would refuse: a URL that is there and wrong."""
+    from watcher.daemon.process import _check_urls
+
+    try:
+        _check_urls(plan)
+    except ConfigError as error:
+        for name, reason in plan.disabled.items():
+            if reason == str(error) and f'"{name}"' not in reason:
+                raise ConfigError(f'channel "{name}": {reason}') from error
+        raise
 
 
 def _check_accounts(plan: Plan) -> None:

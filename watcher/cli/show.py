@@ -10,6 +10,8 @@ from watcher.cli.options import Common, common_options, open_ids
 from watcher.cli.output import (
     COLOURS,
     bar,
+    clean,
+    note_missing_state,
     print_json,
     progress_text,
     severity_of_batch,
@@ -34,6 +36,7 @@ History = list[tuple[Event, tuple[Choice, ...], list[Delivery]]]
 def command(*, common: Common, id_: str) -> None:
     """Show one batch: its timeline, looks, events, and every delivery with every try."""
     with common.client().opened(create=False) as client:
+        note_missing_state(client)
         batch = client.find(id_)
         history = _history(client, batch)
         if common.json:
@@ -78,12 +81,12 @@ def _document(client: LocalClient, batch: Batch, history: History) -> dict[str, 
 
 def _print_batch(client: LocalClient, batch: Batch) -> None:
     zone, said = client.settings.zone, batch.registration
-    click.echo(styled(batch.key, bold=True))
+    click.echo(styled(clean(batch.key), bold=True))
     status = styled(status_text(batch), fg=COLOURS[severity_of_batch(batch)])
-    share = f"  {bar(batch.counts.progress)}" if batch.counts.progress is not None else ""
+    progress = [] if batch.counts.total is None else [progress_text(batch)]
+    if batch.counts.progress is not None and not batch.ended:
+        progress.insert(0, bar(batch.counts.progress))
     lines = [
-        ("name", batch.name),
-        ("status", f"{status}{share}  {progress_text(batch)}"),
         ("why", batch.reason),
         ("provider", batch.provider),
         ("tags", ", ".join(said.tags)),
@@ -95,16 +98,22 @@ def _print_batch(client: LocalClient, batch: Batch) -> None:
         ("looks", _looks(batch, client)),
         ("last error", batch.last_error),
     ]
+    _print_field("name", clean(batch.name))
+    _print_field("status", "  ".join([status, *progress]))
     for label, text in lines:
-        if text:
-            click.echo(f"  {label + ':':<12} {text}")
+        _print_field(label, clean(text))
     for problem in batch.problems:
         where = "" if problem.line is None else f"line {problem.line}: "
         parts = [part for part in (problem.code, problem.message) if part]
-        click.echo(f"  {'problem:':<12} {where}{': '.join(parts)}")
+        _print_field("problem", where + clean(": ".join(parts)))
     if batch.problem_total > len(batch.problems):
         more = batch.problem_total - len(batch.problems)
         click.echo(f"  {'':<12} and {plural(more, 'more problem')}")
+
+
+def _print_field(label: str, text: str) -> None:
+    if text:
+        click.echo(f"  {label + ':':<12} {text}")
 
 
 def _looks(batch: Batch, client: LocalClient) -> str:
@@ -158,12 +167,12 @@ def _print_history(client: LocalClient, history: History) -> None:
     for event, choices, deliveries in history:
         click.echo()
         type_ = styled(str(event.type), fg=COLOURS[event.severity])
-        click.echo(f"  {local(event.detected_at, zone)}  {type_}  {event.id}")
+        click.echo(f"  {local(event.detected_at, zone)}  {type_}  {clean(event.id)}")
         settled = {delivery.channel: delivery for delivery in deliveries}
         for choice in choices:
             delivery = settled.pop(choice.channel, None)
             if delivery is None:
-                click.echo(f"    {choice.channel}: not told: {choice.why}")
+                click.echo(f"    {clean(choice.channel)}: not told: {clean(choice.why)}")
             else:
                 _print_delivery(delivery, choice.why, client)
         for delivery in settled.values():
@@ -176,8 +185,8 @@ def _print_delivery(delivery: Delivery, why: str, client: LocalClient) -> None:
     zone = client.settings.zone
     when = f" {local(delivery.settled_at, zone)}" if delivery.settled_at else ""
     reason = delivery.reason if delivery.state is not DeliveryState.DELIVERED else None
-    shown = f": {reason}" if reason and reason != why else ""
-    click.echo(f"    {delivery.channel}: {delivery.state}{when} ({why}){shown}")
+    shown = f": {clean(reason)}" if reason and reason != why else ""
+    click.echo(f"    {clean(delivery.channel)}: {delivery.state}{when} ({clean(why)}){shown}")
     for attempt in delivery.tries:
-        error = f": {attempt.error}" if attempt.error else ""
+        error = f": {clean(attempt.error)}" if attempt.error else ""
         click.echo(f"      {local(attempt.at, zone)}  {attempt.outcome}{error}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import print_json, styled
+from watcher.cli.output import print_json, styled, without_owner
 from watcher.errors import ConfigError
 from watcher.model import Account, Channel
 from watcher.text import iso, local, plural, span
@@ -205,7 +205,8 @@ def _account(account: dict[str, Any], zone: tzinfo | None) -> str:
     batches = plural(account["batches"], "batch")
     if account["trouble"]:
         reason = f": {account['reason']}" if account["reason"] else ""
-        return styled(f"{account['trouble']}{reason}", fg="red") + f", {batches}"
+        trouble = without_owner(account["trouble"], "account", account["name"])
+        return styled(f"{trouble}{reason}", fg="red") + f", {batches}"
     if account["paused_until"]:
         until = _moment(account["paused_until"], zone)
         return styled(f"paused until {until}", fg="yellow") + (
@@ -217,7 +218,8 @@ def _account(account: dict[str, Any], zone: tzinfo | None) -> str:
 def _channel(channel: dict[str, Any], zone: tzinfo | None) -> str:
     waiting = f", {plural(channel['waiting'], 'event')} waiting" if channel["waiting"] else ""
     if channel["trouble"]:
-        return styled(str(channel["trouble"]), fg="red") + waiting
+        trouble = without_owner(channel["trouble"], "channel", channel["name"])
+        return styled(trouble, fg="red") + waiting
     if channel["failing_since"]:
         since = _moment(channel["failing_since"], zone)
         text = f"failing since {since}: {channel['reason']}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import note, print_json, styled
+from watcher.cli.output import note, print_json, styled, without_owner
+from watcher.directory import no_such_channel
 from watcher.errors import ConfigError, UsageError
 from watcher.model import TryOutcome
-from watcher.text import clean_line
 
 if TYPE_CHECKING:
     from watcher.config import Settings
@@ -34,15 +34,17 @@ def command(*, common: Common, channels: tuple[str, ...], all_: bool) -> int:
         raise UsageError(f"name a channel, or --all: there is {there}")
     for name in names:
         if name not in settings.channels:
-            there = ", ".join(settings.channels) or "none"
-            raise UsageError(f"no channel is called {clean_line(name, 60)!r}: there is {there}")
+            raise UsageError(no_such_channel(name, settings.channels))
     results = anyio.run(_test_all, settings, names)
     if common.json:
         print_json(results)
     else:
         for result in results:
-            said = styled("sent", fg="green") if result["ok"] else styled(result["error"], fg="red")
-            click.echo(f"{result['name']}: {said}")
+            name, error = result["name"], result["error"]
+            wrong = without_owner(error or "", "channel", name)
+            click.echo(
+                f"{name}: {styled(wrong, fg='red') if wrong else styled('sent', fg='green')}"
+            )
         if all(result["ok"] for result in results):
             note("sent is what the service says: look whether it arrived")
     return 0 if all(result["ok"] for result in results) else 1

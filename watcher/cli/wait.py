@@ -11,6 +11,7 @@ from watcher.cli.add import read_ids
 from watcher.cli.options import Common, common_options, open_ids
 from watcher.cli.output import (
     COLOURS,
+    clean,
     note,
     print_json,
     progress_text,
@@ -19,11 +20,10 @@ from watcher.cli.output import (
     styled,
     warn_of_dead,
 )
-from watcher.errors import ConfigError, UsageError
+from watcher.errors import ConfigError, NoSuchBatch, UsageError
+from watcher.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from watcher.cli.waiting import End, Waiting
     from watcher.client import LocalClient
     from watcher.model import Batch
@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 @click.command(name="wait")
 @click.argument("ids", nargs=-1, metavar="ID…", shell_complete=open_ids)
 @click.option("--account", help="The account they belong to.")
-@click.option("--group", help="Every open batch of this group.")
-@click.option("--tag", multiple=True, help="Every open batch with this tag.")
+@click.option("--group", help="Every batch of this group, ended ones too.")
+@click.option("--tag", multiple=True, help="Every batch with this tag, ended ones too.")
 @click.option("--all", "all_", is_flag=True, help="Every open batch.")
 @click.option("--any", "any_", is_flag=True, help="End as soon as one has ended.")
 @click.option("--fail-fast", is_flag=True, help="End as soon as one has failed.")
 @click.option("--timeout", help="Give up after this long (90m, 1d).")
 @click.option("--allow-partial", is_flag=True, help="Partial results are a success.")
-@click.option("--notify", metavar="CHANNEL-OR-URL", help="Tell this channel or Apprise URL.")
+@click.option(
+    "--notify",
+    metavar="CHANNEL-OR-URL",
+    help="Tell this channel or Apprise URL; tried for a minute at the end.",
+)
 @common_options(json=True)
 def command(
     *,
@@ -55,13 +59,22 @@ def command(
     allow_partial: bool,
     notify: str | None,
 ) -> int:
-    r"""Wait until all have ended, with live progress at a terminal.
+    """Wait until all have ended, with live progress at a terminal.
+
+    Beside a live daemon new ids are registered with it, and its channels are told.
 
     \b
-    Exit codes: 0 all have results; 6 at least one failed, is empty, expired without results,
-    was cancelled or is lost; 8 all have results, some only partial; 7 timed out; 3 credential
-    rejected; 4 no such batch; 5 no first answer within 60 s; 130 interrupted.
-    """
+    Exit codes:
+      0    all have results
+      2    usage or configuration
+      3    the credential is rejected
+      4    no such batch; nothing has this group or tag
+      5    the provider gave no first answer within 60 s
+      6    at least one failed, is empty, expired without results, was cancelled or is lost
+      7    timed out
+      8    all have results, some only partial (0 with --allow-partial)
+      130  interrupted
+    """  # noqa: D301 - click wants the character itself
     from watcher.cli.waiting import Waiting
 
     if not (ids or group or tag or all_):
@@ -72,10 +85,15 @@ def command(
         _check_url(notify)
     client = common.client()
     with client.opened(create=False):
-        keys = _keys(client, read_ids(ids), account, group, tag, all_=all_)
+        keys = client.resolve_all(read_ids(ids), account)
+        chosen = _chosen(client, account, group, tag, all_=all_)
+        keys = list(dict.fromkeys([*keys, *((batch.account, batch.id) for batch in chosen)]))
+        # What is known to have ended need not be looked at; to be told of it is another matter.
+        known = [] if notify else [batch for batch in chosen if batch.ended]
+        waiting_for = set(keys) - {(batch.account, batch.id) for batch in known}
         daemon = client.daemon().alive
         # An account of ours that the daemon does not know is ours to look at.
-        daemon = daemon and {name for name, _ in keys} <= set(client.directory().accounts)
+        daemon = daemon and {name for name, _ in waiting_for} <= set(client.directory().accounts)
         if daemon and notify is not None and "://" not in notify:
             client.directory().check_channels([notify])
     waiting = Waiting(
@@ -86,6 +104,7 @@ def command(
         seconds=seconds,
         notify=notify,
         debug=common.debug,
+        known={batch.key: batch for batch in known},
     )
     if not keys:
         note("no open batch to wait for")
@@ -97,13 +116,15 @@ def command(
 
 
 def _wait(waiting: Waiting, common: Common, *, allow_partial: bool, daemon: bool) -> End:
-    from watcher.cli.waiting import End
+    from watcher.cli.waiting import End, View
 
     if not waiting.keys:
         return End([])
     try:
         end = None
-        if daemon:
+        if not waiting.looked_at:
+            end = waiting.step(View(waiting.with_known(()), {}))
+        elif daemon:
             from watcher.cli.wait_by_daemon import by_daemon
 
             end = by_daemon(waiting)
@@ -142,27 +163,36 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--timeout: {error}") from None
 
 
-def _keys(
+def _chosen(
     client: LocalClient,
-    texts: Sequence[str],
     account: str | None,
     group: str | None,
     tags: tuple[str, ...],
     *,
     all_: bool,
-) -> list[tuple[str, str]]:
-    """Accounts and ids of all that is to be waited for."""
-    keys = client.resolve_all(texts, account)
-    if (group or tags or all_) and client.exists:
-        batches = client.read(lambda ledger: ledger.batches.watched(open_only=True))
-        keys += [
-            (batch.account, batch.id)
-            for batch in batches
-            if (group is None or batch.registration.group == group)
-            and set(tags) <= set(batch.registration.tags)
-            and account in {None, batch.account}
-        ]
-    return list(dict.fromkeys(keys))
+) -> list[Batch]:
+    """The batches of a group or with tags, however they stand; else, for `--all`, the open ones.
+
+    Raises NoSuchBatch for a group or tags that nothing has.
+    """
+    named = group is not None or bool(tags)
+    if not (named or all_):
+        return []
+    batches = []
+    if client.exists:
+        batches = client.read(
+            lambda ledger: ledger.batches.watched(open_only=not named, account=account)
+        )
+    chosen = [
+        batch
+        for batch in batches
+        if group in {None, batch.registration.group} and set(tags) <= set(batch.registration.tags)
+    ]
+    if named and not chosen:
+        words = [] if group is None else [f"of group {clean_line(group, 60)!r}"]
+        words += [f"with tag {clean_line(tag, 60)!r}" for tag in tags]
+        raise NoSuchBatch(f"no batch {' and '.join(words)} is registered")
+    return chosen
 
 
 def resume_command(waiting: Waiting, common: Common, *, allow_partial: bool) -> str:
@@ -205,9 +235,9 @@ def _line(batch: Batch) -> str:
     if batch.results.errors:
         parts.append(f"errors: {batch.results.errors}")
     if batch.problems:
-        parts.append(batch.problems[0].message or batch.problems[0].code or "")
+        parts.append(clean(batch.problems[0].message or batch.problems[0].code))
     if batch.reason:
-        parts.append(batch.reason)
+        parts.append(clean(batch.reason))
     if batch.last_error and not batch.ended:
-        parts.append(batch.last_error)
+        parts.append(clean(batch.last_error))
     return "  ".join(parts)

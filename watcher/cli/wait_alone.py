@@ -88,18 +88,18 @@ async def _watch(app: App, waiting: Waiting) -> End:
 
 async def _view(app: App, waiting: Waiting) -> View:
     def work(ledger: Ledger) -> list[Batch | None]:
-        return [ledger.batches.get(account, id_) for account, id_ in waiting.keys]
+        return [ledger.batches.get(account, id_) for account, id_ in waiting.looked_at]
 
-    batches = await app.write(work)
+    batches = [batch for batch in await app.write(work) if batch is not None]
     disabled = {name: one.disabled for name, one in app.pollers.items() if one.disabled}
     accounts = {name: poller.account for name, poller in app.pollers.items()}
-    return View([batch for batch in batches if batch is not None], accounts, disabled)
+    return View(waiting.with_known(batches), accounts, disabled)
 
 
 def settings_for(waiting: Waiting) -> Settings:
     """Only the accounts that are asked, and only the channel that was named."""
     settings = waiting.settings
-    wanted = {account for account, _ in waiting.keys}
+    wanted = {account for account, _ in waiting.looked_at}
     missing = wanted - set(settings.accounts)
     if missing:
         raise ConfigError(
@@ -121,7 +121,7 @@ def settings_for(waiting: Waiting) -> Settings:
 
 def _register(ledger: Ledger, waiting: Waiting) -> None:
     now = time.time_ns() // 1_000_000
-    for account, id_ in waiting.keys:
+    for account, id_ in waiting.looked_at:
         provider = waiting.settings.accounts[account].provider
         ledger.batches.register(Registering(account, id_, provider), now)
 

@@ -11,6 +11,7 @@ import anyio
 
 from watcher.cli.channels import OWN_CHANNEL, named_channel
 from watcher.cli.output import note
+from watcher.cli.told import told_text
 from watcher.cli.waiting import NOTIFY_WITHIN, End, View, Waiting, pause_after
 from watcher.client import LocalClient, Wish, user_name
 
@@ -28,7 +29,7 @@ def by_daemon(waiting: Waiting) -> End | None:
     client = LocalClient(waiting.settings)
     with client.opened(create=True):
         named = waiting.notify if waiting.notify and "://" not in waiting.notify else None
-        _register(client, waiting.keys, named)
+        _register(client, waiting.looked_at, named)
         while True:
             began = time.monotonic()
             end = waiting.step(_view(client, waiting.keys))
@@ -56,15 +57,21 @@ def _register(client: LocalClient, keys: Sequence[tuple[str, str]], channel: str
     )
     known = {batch.key: batch for batch in _known(client, keys)}
     changes: list[Registering] = []
+    fresh: set[str] = set()
     for one in wanted:
         batch = known.get(f"{one.account}/{one.id}")
         if batch is None or batch.removed_at is not None:
+            fresh.add(f"{one.account}/{one.id}")
             changes.append(replace(one, channels=(channel,) if channel else None))
         elif channel and channel not in batch.registration.channels:
             channels = (*batch.registration.channels, channel)
             changes.append(replace(one, channels=channels, registered_by=None))
     if changes:
-        client.register(changes)
+        registered = client.register(changes)
+        new = [batch for batch in registered if batch.key in fresh]
+        if new:
+            pid = client.daemon().pid
+            note(f"registered with daemon pid {pid}; told: {told_text(client, new)}")
     if channel is not None:
         _tell_of_the_past(client, keys, channel)
 

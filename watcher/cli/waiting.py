@@ -77,8 +77,21 @@ class Waiting:
     # The name of a channel, or an Apprise URL.
     notify: str | None = None
     debug: bool = False
+    # Ended batches, by key, that are not looked at any more.
+    known: Mapping[str, Batch] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     _began: float = field(default_factory=time.monotonic)
+
+    @property
+    def looked_at(self) -> list[tuple[str, str]]:
+        """The keys of all that has to be looked at."""
+        return [(name, id_) for name, id_ in self.keys if f"{name}/{id_}" not in self.known]
+
+    def with_known(self, batches: Sequence[Batch]) -> list[Batch]:
+        """These and what is known already, in the order of the keys."""
+        there = {**self.known, **{batch.key: batch for batch in batches}}
+        keys = (f"{account}/{id_}" for account, id_ in self.keys)
+        return [there[key] for key in keys if key in there]
 
     def step(self, view: View) -> End | None:
         """Show what is seen, and say how it ended; None to go on."""

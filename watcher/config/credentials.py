@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from watcher.config import files
+from watcher.config.kinds import shown_variable
 from watcher.errors import ConfigError
 
 # The longest known are signed tokens of some 4 KiB.
@@ -54,7 +55,8 @@ class Secret:
     def source(self) -> str:
         """Where it comes from, for people: `$OPENAI_API_KEY`, a path, `the configuration`."""
         if self.variable:
-            return f"${self.variable}"
+            name = shown_variable(self.variable)
+            return f"${name}" if name else f"the variable that {self.key}_env names"
         return str(self.path()) if self.file else "the configuration"
 
     def read(self) -> SecretStr:
@@ -130,8 +132,10 @@ class Secret:
 
     def _missing(self) -> str:
         if self.variable:
+            name = shown_variable(self.variable)
+            which = name or f"that {self.key}_env names"
             return (
-                f"the environment variable {self.variable} is not set or empty: "
+                f"the environment variable {which} is not set or empty: "
                 "set it and start watcher again"
             )
         if not self.file:

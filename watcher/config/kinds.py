@@ -20,6 +20,8 @@ from pydantic import PlainValidator, SecretStr
 
 from watcher.config.durations import parse_duration
 from watcher.model import ID_LENGTH, EventType, Outcome, Severity
+from watcher.redaction import looks_like_a_secret, mixes_letters_and_digits
+from watcher.text import ELLIPSIS
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -28,6 +30,16 @@ LINE_LENGTH = 4_096
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}", re.ASCII)
 NAME_RULE = "a name is a small letter, then small letters, digits and hyphens, at most 40 in all"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+# The custom for variables: only such a name is ever shown.
+_PLAIN_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}", re.ASCII)
+_RUN = re.compile(r"[A-Za-z0-9]{16,}")
+# A path that says it is one; two slashes begin an address.
+_PLAIN_PATH = re.compile(r"(?:~|\.{1,2}(?=[/\\])|[A-Za-z]:[/\\]|[/\\](?![/\\]))")
+# A host with more behind it, or credentials before it.
+_ADDRESS = re.compile(
+    r"//|[^/]*:[^/]*@|[\w.-]+:\d+(?:/|$)|(?:[\w-]+\.)+(?:[A-Za-z]{2,}|\d{1,3})[/?#:]|.*[?&]\w+=",
+    re.ASCII,
+)
 _YES = {"true", "yes", "on", "1"}
 _NO = {"false", "no", "off", "0"}
 
@@ -58,7 +70,24 @@ def suggestion(word: str, known: Mapping[str, Any] | list[str]) -> str:
 def quotable(word: str) -> str:
     """` "team"` for a word that can only be a name, nothing for what might be a secret."""
     plain = NAME.fullmatch(word) and len(word) <= 24 and sum(map(str.isdigit, word)) <= 4
-    return f' "{word}"' if plain else ""
+    return f' "{word}"' if plain and not looks_like_a_secret(word) else ""
+
+
+def shown(word: str) -> str:
+    """A word as it may stand in a message: an ellipsis for what might be a secret."""
+    suspect = looks_like_a_secret(word) or any(map(mixes_letters_and_digits, _RUN.findall(word)))
+    return ELLIPSIS if suspect else word
+
+
+def shown_variable(name: str) -> str | None:
+    """The name of a variable of the environment if it can be nothing else, else None."""
+    words = name.removesuffix("*").split("__")
+    if name.startswith("WATCHER_"):
+        # WATCHER_ACCOUNTS__SK_PROJ_… holds the name of an account, which may be a key.
+        words += [word.lower().replace("_", "-") for word in words]
+    plain = bool(_PLAIN_VARIABLE.fullmatch(name.removesuffix("*")))
+    plain = plain and all(shown(word) == word for word in words)
+    return name if plain else None
 
 
 def _text(value: object, most: int = ID_LENGTH) -> str:
@@ -76,14 +105,21 @@ def _long_text(value: object) -> str:
 
 def _path(value: object) -> str:
     value = _long_text(value)
-    if "://" in value or _looks_like_a_key(value):
-        raise Unusable("must be the path of a file that holds the secret, not the secret itself")
+    if "://" in value or _looks_like_a_key(value) or _looks_like_an_address(value):
+        raise Unusable(
+            "must be the path of a file that holds the secret, not the secret itself; "
+            "a path that looks like one begins with / or ./"
+        )
     return value
 
 
 def _variable(value: object) -> str:
     value = _text(value)
-    if not _VARIABLE.fullmatch(value) or (len(value) >= 24 and "_" not in value):
+    if (
+        not _VARIABLE.fullmatch(value)
+        or (len(value) >= 24 and "_" not in value)
+        or looks_like_a_secret(value)
+    ):
         raise Unusable(
             'must be the NAME of an environment variable, as in "OPENAI_API_KEY", '
             "not the secret itself"
@@ -93,16 +129,28 @@ def _variable(value: object) -> str:
 
 def _looks_like_a_key(value: str) -> bool:
     """Whether someone may have written a key where the name of its file belongs."""
+    if _PLAIN_PATH.match(value):
+        return False
+    if any(map(looks_like_a_secret, re.split(r"[/\\]", value))):
+        return True
     if re.search(r"[./\\~]", value) or not re.search(r"\d", value):
         return False
     mixed = re.search("[a-z]", value) and re.search("[A-Z]", value)
     return len(value) >= (16 if mixed else 32)
 
 
+def _looks_like_an_address(value: str) -> bool:
+    """Whether someone may have written a URL, or what follows its ://, where a path belongs."""
+    return not _PLAIN_PATH.match(value) and _ADDRESS.match(value) is not None
+
+
 def _name(value: object) -> str:
     value = _text(value)
     if not NAME.fullmatch(value):
         raise Unusable(NAME_RULE)
+    if looks_like_a_secret(value):
+        # It would be shown, stored and sent wherever its owner is named.
+        raise Unusable("must be a name of your own, and this looks like a key: choose another")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from watcher.config import files
-from watcher.config.kinds import Typed
+from watcher.config.kinds import Typed, shown, shown_variable
 from watcher.config.settings import Settings, Source
 from watcher.errors import ConfigError
+from watcher.text import ELLIPSIS
 
 PREFIX = "WATCHER_"
 # Without `__` these alone are ours; anything may put a WATCHER_PORT into the environment.
@@ -69,7 +71,10 @@ def read_document(path: Path | None) -> Document:
 def _without_text(error: tomllib.TOMLDecodeError) -> str:
     # Newer versions keep the document in the error; its message alone is for people.
     message = str(error)
-    return message if message.isprintable() and len(message) <= 200 else "it cannot be parsed"
+    # It names a key that stands twice, which may be a secret in the wrong place.
+    plain = all(shown(word) == word for word in re.split(r"[^\w-]+", message))
+    plain = plain and message.isprintable() and len(message) <= 200
+    return message if plain else "it cannot be parsed"
 
 
 def read_variables(environ: Mapping[str, str]) -> Variables:
@@ -93,11 +98,13 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    f"environment variable {name}: another variable gives {part} a value: unset one"
+                    f"environment variable {shown_variable(name) or PREFIX + ELLIPSIS}: "
+                    f"another variable gives {shown(part)} a value: unset one"
                 )
         if isinstance(inner.get(place[-1]), dict):
             raise ConfigError(
-                f"environment variable {name}: other variables set keys inside it: unset one"
+                f"environment variable {shown_variable(name) or PREFIX + ELLIPSIS}: "
+                "other variables set keys inside it: unset one"
             )
         inner[place[-1]] = Typed(environ[name])
     return Variables(table, names)

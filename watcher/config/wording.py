@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from watcher.config.kinds import suggestion
+from watcher.config.kinds import shown, shown_variable, suggestion
 from watcher.config.settings import Settings
 from watcher.config.sources import (
     PREFIX,
@@ -16,7 +16,7 @@ from watcher.config.sources import (
     section_at,
 )
 from watcher.errors import ConfigError
-from watcher.text import clean_line
+from watcher.text import ELLIPSIS, clean_line
 
 # What a later version has; naming another key as the nearest would mislead.
 TO_COME = {"http", "log"}
@@ -37,14 +37,15 @@ def explained(error: ValidationError, document: Document, variables: Variables) 
 def misplaced(place: Place, reason: str, document: Document, variables: Variables) -> str:
     """`/etc/watcher/config.toml: [polling] timeout: must …`, or the variable that set it."""
     if (name := _variable_of(place, document, variables)) is not None:
-        return f"environment variable {clean_line(name, 100)}: {reason}"
+        which = shown_variable(name) or f"{PREFIX}{ELLIPSIS}"
+        return f"environment variable {clean_line(which, 100)}: {reason}"
     where = f"{document.path}: " if document.path else ""
     return f"{where}{place_text(place)}: {reason}"
 
 
 def place_text(place: Place) -> str:
     """A place as one finds it in the file: `[polling] timeout`, `[[routes]] number 2, events`."""
-    parts = [clean_line(str(part), 60) or '""' for part in place if part != "[key]"]
+    parts = [clean_line(shown(str(part)), 60) or '""' for part in place if part != "[key]"]
     if not parts:
         return "the configuration"
     if len(place) > 1 and isinstance(place[1], int):
@@ -122,4 +123,4 @@ def _table_example(place: Place) -> str:
     if place and place[0] in {"accounts", "channels"}:
         inner = 'provider = "openai"' if place[0] == "accounts" else 'url_env = "NAME"'
         return f"as in [{place[0]}.NAME] and below it {inner}"
-    return f"as in [{clean_line(str(place[0]), 60)}]" if place else "as TOML has them"
+    return f"as in [{clean_line(shown(str(place[0])), 60)}]" if place else "as TOML has them"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from watcher.app import App
 from watcher.courier import ChannelCourier
-from watcher.errors import StoreError
+from watcher.errors import StateLost, StoreError
 from watcher.model import Message, Severity
 from watcher.poller import AccountPoller
 from watcher.wake import Wake
@@ -20,6 +21,9 @@ from watcher.wake import Wake
 NOTICE_EVERY = 0.5
 TIDY_EVERY = 60.0
 LEASE_EVERY = 5.0
+DISCOVER_EVERY = 60.0
+# After an error that no loop foresees: long enough that it cannot become a storm.
+UNFORESEEN_WAIT = 30.0
 # A loop that has not turned for this long is stuck: it wakes by itself once a minute.
 STUCK_AFTER = 180.0
 # A state that fails for this long is told to the operators directly, at most once an hour.
@@ -36,16 +40,21 @@ class Loops:
     turned: dict[str, float] = field(default_factory=dict)
     _store_failing_since: float | None = None
     _store_trouble_told_at: float | None = None
+    # Why the process must end, when the state's file is no longer ours.
+    lost: StateLost | None = None
+    _tasks: TaskGroup | None = None
     _stopped: anyio.Event = field(default_factory=anyio.Event)
     # What wakes each loop that runs, those a reload has taken away included.
     _wakes: set[Wake] = field(default_factory=set)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start a loop for every poller and courier of the app, and the house-keeping."""
+        self._tasks = tasks
         self.start_new(tasks, list(self.app.pollers.values()), list(self.app.couriers.values()))
         tasks.start_soon(self.every, NOTICE_EVERY, "notice", self._notice)
         tasks.start_soon(self.every, TIDY_EVERY, "tidy", self.app.tidy)
         tasks.start_soon(self.every, LEASE_EVERY, "leases", self.renew)
+        tasks.start_soon(self.every, DISCOVER_EVERY, "discovery", self.app.discover)
 
     def start_new(
         self, tasks: TaskGroup, pollers: list[AccountPoller], couriers: list[ChannelCourier]
@@ -88,13 +97,11 @@ class Loops:
         # Looks under way are let finish when the loop ends.
         async with anyio.create_task_group() as looks:
             while self._goes_on(f"account:{name}", self.app.pollers.get(name) is poller):
-                wait = 1.0
-                try:
+                wait = UNFORESEEN_WAIT
+                with self.guarded(f"account:{name}"):
+                    wait = 1.0
                     await poller.once(self.app.clock.now(), looks)
                     wait = await poller.next_wait()
-                    self._store_is_well()
-                except StoreError as error:
-                    await self._store_trouble(error)
                 if not self.stopping:
                     await poller.wake.wait(max(wait, 0.002))
         self._wakes.discard(poller.wake)
@@ -105,12 +112,9 @@ class Loops:
         self._wakes.add(courier.wake)
         while self._goes_on(f"channel:{name}", self.app.couriers.get(name) is courier):
             wait = 1.0
-            try:
+            with self.guarded(f"channel:{name}"):
                 told = await courier.once(self.app.clock.now())
                 wait = 0.0 if told else courier.next_wait()
-                self._store_is_well()
-            except StoreError as error:
-                await self._store_trouble(error)
             if not self.stopping:
                 await courier.wake.wait(max(wait, 0.002))
         self._wakes.discard(courier.wake)
@@ -129,10 +133,8 @@ class Loops:
         """Do something again and again until the loops stop."""
         while not self.stopping:
             self.turned[name] = self.app.clock.monotonic()
-            try:
+            with self.guarded(name):
                 await work()
-            except StoreError as error:
-                await self._store_trouble(error)
             with anyio.move_on_after(seconds):
                 await self._stopped.wait()
 
@@ -140,15 +142,28 @@ class Loops:
         """Keep the leases: without them nothing is claimed."""
         app, now = self.app, self.app.clock.now()
         await app.write(lambda ledger: app.keep_alive(ledger, now))
+        # Only a write shows that the state takes what is written.
+        self._store_failing_since = None
 
     async def _notice(self) -> None:
         if await self.app.database.changed_elsewhere():
             self.app.wake_all()
 
-    def _store_is_well(self) -> None:
-        self._store_failing_since = None
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """The guard around one turn of a loop: one that ends would be missed by nobody."""
+        try:
+            yield
+        except StateLost as error:
+            self.lost = error
+            self.app.log.critical("state lost", error=str(error))
+            self.stop()
+        except StoreError as error:
+            self._store_trouble(error)
+        except Exception:
+            self.app.log.exception("loop failed", loop=name)
 
-    async def _store_trouble(self, error: StoreError) -> None:
+    def _store_trouble(self, error: StoreError) -> None:
         """The loops wait; after a minute the operators are told past the outbox."""
         app, moment = self.app, self.app.clock.monotonic()
         if self._store_failing_since is None:
@@ -169,5 +184,6 @@ class Loops:
         )
         for name in app.plan_now.board.told_of_trouble:
             courier = app.couriers.get(name)
-            if courier is not None and not courier.sending:
-                await courier.telling.notifier.send(message)
+            if courier is not None and not courier.sending and self._tasks is not None:
+                # A task each: a channel that hangs must not hold up the others, nor a loop.
+                self._tasks.start_soon(courier.telling.notifier.send, message)

@@ -41,6 +41,8 @@ class Daemon:
     _tasks: TaskGroup = field(init=False)
     _heartbeat: Heartbeat = field(init=False)
     _since: int = field(init=False, default=0)
+    # A signal and a changed file may ask at the same moment.
+    _reloading: anyio.Lock = field(init=False, default_factory=anyio.Lock)
     # Plans that a reload has replaced and whose last requests may still be under way.
     _replaced: list[tuple[float, Plan]] = field(init=False, default_factory=list)
 
@@ -71,6 +73,8 @@ class Daemon:
         finally:
             with anyio.move_on_after(self.grace, shield=True):
                 await self._end()
+        if self._loops.lost is not None:
+            raise self._loops.lost
 
     def _say(self, plan: Plan) -> None:
         self.app.log.info(
@@ -111,6 +115,10 @@ class Daemon:
 
     async def _reload(self, why: str) -> None:
         """Do all that can fail, then swap; on an error everything stays as it was."""
+        async with self._reloading:
+            await self._reload_now(why)
+
+    async def _reload_now(self, why: str) -> None:
         app, old = self.app, self.app.plan_now
         try:
             settings = await anyio.to_thread.run_sync(self.load)
@@ -119,22 +127,22 @@ class Daemon:
                 settings = settings.model_copy(update={"state": old.settings.state})
             plan = await anyio.to_thread.run_sync(app.plan, settings)
             await anyio.to_thread.run_sync(_check_urls, plan)
-            # A state that cannot be written now would leave us between the two.
-            await self._beat()
+            pollers, couriers = await app.reload(plan)
         except WatcherError as error:
             app.log.error("not reloaded: the old settings stay", why=why, error=str(error))
             return
-        try:
-            pollers, couriers = await app.reload(plan)
-            # From here on nothing can fail but the state.
-            self._loops.start_new(self._tasks, pollers, couriers)
-            self._loops.wake_all()
-            self._replaced.append((app.clock.monotonic(), old))
-            app.log.info("reloaded", why=why)
-            self._say(plan)
+        except Exception:
+            app.log.exception("not reloaded: the old settings stay", why=why)
+            return
+        # From here on nothing can fail.
+        self._loops.start_new(self._tasks, pollers, couriers)
+        self._loops.wake_all()
+        self._replaced.append((app.clock.monotonic(), old))
+        app.log.info("reloaded", why=why)
+        self._say(plan)
+        # What the daemon says of itself is to be true at once, not at the next beat.
+        with self._loops.guarded("beat"):
             await self._beat()
-        except StoreError as error:
-            app.log.error("reloaded, but the state is in trouble", error=str(error))
 
     async def _send_heartbeat(self) -> None:
         if self._loops.well:

@@ -41,6 +41,12 @@ SCHEMA = re.compile(r"([A-Za-z0-9]{1,20})://")
 
 _LOADING = threading.Lock()
 
+# What a mail server refuses with is told at DEBUG alone. A logger of nobody's tree keeps that
+# from all other services, whose DEBUG prints tokens; only who listens to a send hears it.
+_MAIL = logging.Logger("apprise.mail", logging.DEBUG)  # noqa: LOG001
+# Without any handler Python would print what it says.
+_MAIL.addHandler(logging.NullHandler())
+
 # Seconds between two bytes of an answer.
 READ_TIMEOUT = 20.0
 
@@ -74,7 +80,9 @@ def check_url(url: SecretStr) -> str:
 
     The error never holds any part of the URL but its scheme. Sends nothing.
     """
-    return kind_of(open_service(url))
+    service = open_service(url)
+    with refusing():
+        return kind_of(service)
 
 
 def open_service(url: SecretStr) -> Any:
@@ -83,8 +91,25 @@ def open_service(url: SecretStr) -> Any:
     found = SCHEMA.match(text)
     if not found:
         raise ConfigError("not a channel URL: it begins like slack:// or mailto://")
-    scheme = found[1].lower()
-    apprise = load()
+    scheme, apprise = found[1].lower(), load()
+    with refusing(f"{scheme}://"):
+        return _opened(apprise, scheme, text)
+
+
+@contextlib.contextmanager
+def refusing(what: str = "channel's") -> Iterator[None]:
+    """Makes whatever Apprise raises over a URL a ConfigError without a word of that URL."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - 183 plugins, none of which expects every text
+        raise ConfigError(
+            f"Apprise cannot use this {what} URL: it broke on it ({type(error).__name__})"
+        ) from None
+
+
+def _opened(apprise: Any, scheme: str, text: str) -> Any:
     # Stricter than Apprise, which would take each for a channel of its own.
     if len(apprise.utils.parse.parse_urls(text)) > 1:
         raise ConfigError("more than one URL: give each a channel of its own")
@@ -92,7 +117,7 @@ def open_service(url: SecretStr) -> Any:
         raise ConfigError("a space in the URL: write it as %20")
     _refuse_parameters(apprise, text)
     redactor = Redactor()
-    add_secrets(url, redactor)
+    add_secrets(SecretStr(text), redactor)
     with _captured() as said:
         service = apprise.Apprise.instantiate(text, asset=_asset(apprise))
     if service is None:
@@ -110,6 +135,8 @@ def open_service(url: SecretStr) -> Any:
     # `emojis=yes` in the URL would turn a provider's :words: into pictures.
     service.interpret_emojis = None
     service.overflow_mode = apprise.OverflowMode.TRUNCATE
+    if scheme in {"mailto", "mailtos"}:
+        service.logger = _MAIL
     if len(service) != 1:
         raise ConfigError(f"this {scheme}:// URL has {len(service)} targets: a channel has one")
     return service
@@ -131,6 +158,7 @@ def load() -> Any:
             # Else whoever parses the first URL reads all 183 plugins from disk.
             plugins: Any = NotificationManager
             plugins().load_modules()
+            _give_mail_a_logger()
         # At DEBUG it prints tokens, and what it says is read from its results anyhow.
         logger = logging.getLogger("apprise")
         logger.setLevel(logging.WARNING)
@@ -139,6 +167,13 @@ def load() -> Any:
         # requests would send what ~/.netrc holds for a host to whoever answers as that host.
         os.environ["NETRC"] = os.devnull
         return apprise
+
+
+def _give_mail_a_logger() -> None:
+    with contextlib.suppress(ImportError):
+        from apprise.plugins.email import smtp
+
+        vars(smtp)["logger"] = _MAIL
 
 
 def add_secrets(url: SecretStr, redactor: Redactor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import re
 import threading
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from watcher.clock import Clock
 from watcher.errors import ConfigError
 from watcher.message import Markup, Style
 from watcher.model import Message, TryOutcome
-from watcher.notify.address import add_secrets, load, open_service
+from watcher.notify.address import add_secrets, load, open_service, refusing
 from watcher.notify.services import Emoji, kind_of, markup_of, style_of
 from watcher.redaction import Redactor
 from watcher.text import clean_line
@@ -33,6 +34,8 @@ ABANDONED_MAX = 3
 REASON_LENGTH = 300
 RATE_LIMIT_PAUSE = 60_000
 
+# What a mail server refused with; all else that is told at DEBUG may hold the mail.
+_REASON = "Socket Exception: "
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 # The service read the message and does not want it: less of it, or another, may pass.
 _REFUSALS = frozenset((400, 413, 414, 422, 431))
@@ -103,8 +106,9 @@ class AppriseNotifier:
         self._late = late
         add_secrets(url, redactor)
         service = open_service(url)
-        self.kind = kind_of(service)
-        self._style = style_of(service, emoji=emoji, details=details)
+        with refusing():
+            self.kind = kind_of(service)
+            self._style = style_of(service, emoji=emoji, details=details)
         self._turn = anyio.Lock()
         self._sender: _Sender | None = _Sender(name, url, redactor, service)
         self._abandoned: list[_Sender] = []
@@ -240,6 +244,7 @@ def _deliver(service: Any, message: Message, redactor: Redactor) -> Sent:
         notify_type=message.severity.value,
         body_format=body_format,
         interpret_escapes=False,
+        log_level=logging.DEBUG if kind_of(service) == "mailto" else logging.WARNING,
     )
     return _judge(result, redactor)
 
@@ -251,7 +256,7 @@ def _judge(result: Any, redactor: Redactor) -> Sent:
     if attempts and all(attempts) and len(attempts) == len(result.results):
         return Sent(TryOutcome.DELIVERED)
     entries = [entry for each in result.results for entry in each.logs()]
-    said = "; ".join(entry.message for entry in [*entries, *result.call_logs()])
+    said = "; ".join(filter(None, map(_told, [*entries, *result.call_logs()])))
     found = _STATUS.search(said)
     status = int(found[1]) if found else None
     return Sent(
@@ -260,3 +265,11 @@ def _judge(result: Any, redactor: Redactor) -> Sent:
         refused=status in _REFUSALS,
         pause=RATE_LIMIT_PAUSE if status == 429 else None,
     )
+
+
+def _told(entry: Any) -> str:
+    """What one entry of Apprise's log says of a failure."""
+    message = str(entry.message)
+    if entry.level in {"DEBUG", "INFO", "TRACE"}:
+        return message.removeprefix(_REASON) if message.startswith(_REASON) else ""
+    return message

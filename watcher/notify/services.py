@@ -31,10 +31,11 @@ PAGERS = _words(
 )
 LINES = _words("irc syslog rsyslog")
 HOOKS = _words("json xml form apprise amqp mqtt hassio ifttt")
-# Push services that show plain text as it is.
+# Push services that show plain text as it is. Not those of a desktop (dbus, glib, gnome, kde,
+# macosx, qt, windows): the freedesktop notification server reads <b>, <a href> and <img> in it.
 PLAIN_PUSH = _words(
-    """bark enigma2 fcm glib gnome gorush gotify growl join kodi kumulos macosx ntfy onesignal
-    pbul pjet pover prowl pushdeer pushed pushy qt vapid windows"""
+    """bark enigma2 fcm gorush gotify growl join kodi kumulos ntfy onesignal pbul pjet pover prowl
+    pushdeer pushed pushy vapid"""
 )
 PLAIN = MAIL | SMS | PAGERS | LINES | HOOKS | PLAIN_PUSH
 

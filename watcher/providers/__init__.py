@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from watcher.errors import ConfigError
+from watcher.providers.addresses import secret_segments
 from watcher.providers.cohere import COHERE
 from watcher.providers.openai import CEREBRAS, OPENAI, OPENAI_COMPATIBLE
 from watcher.providers.provider import Provider, ProviderKind, ProviderOptions
@@ -16,6 +17,7 @@ __all__ = [
     "ProviderKind",
     "ProviderOptions",
     "build",
+    "secret_parts",
     "sure_provider",
 ]
 
@@ -41,6 +43,14 @@ def build(name: str, options: ProviderOptions) -> Provider:
         if getattr(options, option) is not None and option not in kind.options:
             raise ConfigError(f"{option} means nothing to {name}: leave it out")
     return kind.build(options)
+
+
+def secret_parts(options: ProviderOptions) -> tuple[str, ...]:
+    """What of an account's options may be a secret, for whoever holds the redactor to add.
+
+    The values of its headers, and each part of its base URL's path that looks like a token.
+    """
+    return (*options.headers.values(), *secret_segments(options.base_url or ""))
 
 
 def sure_provider(id: str) -> str | None:

@@ -7,9 +7,15 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from watcher.errors import ConfigError, Refused
 from watcher.model import ID_LENGTH
+from watcher.redaction import mixes_letters_and_digits
 from watcher.text import clean_line
 
 _VERSION = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+
+# Azure's, such as 2025-04-01-preview: short words and figures, no credential.
+_HARMLESS_QUERY = re.compile(
+    r"api-version=(?:v\d{1,2}|latest|preview|\d{4}-\d\d-\d\d)(?:-preview)?"
+)
 
 
 def fits_one_segment(id: str) -> bool:
@@ -42,9 +48,23 @@ def checked_base_url(text: str) -> str:
         raise ConfigError(advice)
     if "@" in parts.netloc:
         raise ConfigError("base_url must not hold a user name or password: use headers instead")
+    if parts.query and not _HARMLESS_QUERY.fullmatch(parts.query):
+        raise ConfigError(
+            "base_url must not hold a query (?…) other than api-version=…: "
+            "give a key as api_key or in headers instead"
+        )
     if parts.fragment:
         raise ConfigError("base_url must not hold a fragment (#…)")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
+
+
+def secret_segments(base_url: str) -> tuple[str, ...]:
+    """The parts of a base URL's path that may be a gateway's token, not its words."""
+    try:
+        path = urlsplit(base_url.strip()).path
+    except ValueError:
+        return ()
+    return tuple(filter(mixes_letters_and_digits, path.split("/")))
 
 
 def with_version(base_url: str, version: str) -> str:
@@ -63,7 +83,7 @@ def without_version(base_url: str) -> str:
 
 
 def address(base_url: str, *segments: str, **query: str | int | None) -> str:
-    """A URL below the base URL; a query that the base URL has stays, None is left out."""
+    """A URL below the base URL; the query a base URL may have stays, None is left out."""
     parts = urlsplit(base_url)
     path = "/".join([parts.path, *(quote(segment, safe="") for segment in segments)])
     asked = urlencode({name: value for name, value in query.items() if value is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,14 @@ from watcher.text import clean_line
 ERROR_BYTES = 64 * 1024
 MESSAGE_LENGTH = 200
 EXCERPT_LENGTH = 80
+# The most values of a body: what they cost to read grows with their number, not their bytes. A
+# page without paging may hold 10,000 batches of thirty values each.
+VALUES_OF_PAGE = 300_000
+VALUES_OF_BATCH = 50_000
+_BATCH_BYTES = 4 * 1024 * 1024
+# A text, which may hold anything, or a sign that a value may follow. Possessive, and without the
+# closing quote if there is none: each byte is read once, whatever it is.
+_TEXT_OR_SIGN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
 # No pause a provider asks for is longer to us.
 LONGEST_PAUSE = 3_600_000
 
@@ -60,11 +69,19 @@ def inflated(raw: bytes, encoding: str, most_bytes: int) -> bytes:
     raise Garbled("the compressed answer is damaged")
 
 
-def parsed(body: bytes, strike: Strike) -> object:
-    """A body as JSON, without any secret it repeats.
+def most_values(most_bytes: int) -> int:
+    """How many values a body may hold that may be so long."""
+    return VALUES_OF_PAGE if most_bytes > _BATCH_BYTES else VALUES_OF_BATCH
 
-    Raises Garbled, with the first characters of what cannot be read.
+
+def parsed(body: bytes, strike: Strike, most: int = VALUES_OF_PAGE) -> object:
+    """A body as JSON, without any secret it repeats, of at most so many values.
+
+    Raises Garbled, with the first characters of what cannot be read. Blocks for 0.1 s and more
+    where the body is of megabytes.
     """
+    if _has_more_values(body, most):
+        raise Garbled(f"the answer holds more than {most:,} values")
     try:
         text = body.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -78,6 +95,23 @@ def parsed(body: bytes, strike: Strike) -> object:
         ) from None
     # An escape may hide a secret until it is read.
     return _struck(value, strike) if "\\" in text or strike(text) != text else value
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Whether a body would be parsed to more values than that; keys do not count."""
+    # Nearly every body is settled by this, which takes no time.
+    if sum(map(body.count, (b",", b"[", b"{"))) < most:
+        return False
+    texts = signs = 0
+    for found in _TEXT_OR_SIGN.finditer(body):
+        if body[found.start()] == ord('"'):
+            texts += 1
+        else:
+            signs += 1
+        # Each value has at most one key: more texts than that are not JSON anyhow.
+        if signs >= most or texts > 2 * most:
+            return True
+    return False
 
 
 def _struck(value: object, strike: Strike) -> object:

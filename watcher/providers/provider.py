@@ -9,7 +9,7 @@ from typing import Protocol
 
 from watcher.errors import ConfigError, Unauthorized
 from watcher.model import Observation, Request
-from watcher.text import clean_line
+from watcher.redaction import looks_like_a_secret
 
 
 class Provider(Protocol):
@@ -94,9 +94,10 @@ class Credentials(dict[str, str]):
 
 def checked_headers(options: ProviderOptions) -> dict[str, str]:
     """The extra headers of an account. Raises ConfigError, which never shows a value."""
-    for name, value in options.headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"headers: {clean_line(name, 60)!r} is not the name of a header")
+    for number, (name, value) in enumerate(options.headers.items(), 1):
+        # Someone may have written the value where the name belongs.
+        if not _HEADER_NAME.fullmatch(name) or looks_like_a_secret(name):
+            raise ConfigError(f'headers: entry {number} has no name such as "X-Team" before the =')
         if not _fits_header(value):
             raise ConfigError(f"headers: {name} {_UNFIT}")
     for option in ("organization", "project"):

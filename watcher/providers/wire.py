@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import functools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import cast
+from typing import TypeVar, TypeVarTuple, Unpack, cast
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import anyio
+import anyio.to_thread
 import httpx
 from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from httpx_aiohttp import AiohttpTransport
@@ -24,7 +25,7 @@ from httpx_aiohttp import AiohttpTransport
 from watcher.clock import Clock, SystemClock
 from watcher.errors import Garbled, ProviderError, Refused, Unavailable
 from watcher.model import Request
-from watcher.providers.answer import ERROR_BYTES, Strike, failure, inflated, parsed
+from watcher.providers.answer import ERROR_BYTES, Strike, failure, inflated, most_values, parsed
 from watcher.providers.proxies import Proxies, proxies_in_use, without_credentials
 from watcher.redaction import Redactor
 from watcher.text import clean_line
@@ -35,6 +36,13 @@ __all__ = ["Wire", "proxies_in_use"]
 KEEP_ALIVE = 30.0
 # The last word about a connection that is closed while everything is being cancelled.
 CLOSE_WITHIN = 1.0
+
+# A larger body is read in a thread, a larger compressed one unpacked there: to a thousand times.
+LARGE = 256 * 1024
+PACKED = 4 * 1024
+READERS = 2
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
 
 # All that httpx, aiohttp and the sockets below them raise for a request that failed.
 _TROUBLE = (
@@ -92,6 +100,8 @@ class Wire:
         self._trust = None if transport else _trusted()
         # As many permits as sockets: nothing ever queues inside the pool.
         self._permits = anyio.Semaphore(max_connections)
+        # Reading keeps a processor busy: more at a time would only take each other's.
+        self._readers = anyio.CapacityLimiter(READERS)
         self._open: _Open | None = None
         # The headers of the last request, and the secrets in them.
         self._struck_headers: dict[str, str] = {}
@@ -114,15 +124,8 @@ class Wire:
                 answer = await self._exchange(held, request, strike)
             finally:
                 await self._let_go(held)
-        if not 200 <= answer.status < 300:
-            raise failure(
-                answer.status, answer.headers, bytes(answer.body), self._clock.now(), strike
-            )
-        encoding = answer.headers.get("content-encoding", "")
-        body = inflated(bytes(answer.body), encoding, request.most_bytes)
-        if len(body) > request.most_bytes:
-            raise Garbled(f"the answer is larger than {request.most_bytes:,} bytes")
-        return parsed(body, strike)
+            # Still with the permit: what is being read counts as under way.
+            return await self._read(answer, request, strike)
 
     async def close(self) -> None:
         """Closes every connection; requests under way end as Unavailable."""
@@ -130,6 +133,27 @@ class Wire:
         held, self._open = self._open, None
         if held is not None and self._transport is None:
             await held.client.aclose()
+
+    async def _read(self, answer: _Head, request: Request, strike: Strike) -> object:
+        """The JSON of an answer; in a thread where it would hold up the event loop."""
+        raw, headers, most = bytes(answer.body), answer.headers, request.most_bytes
+        if not 200 <= answer.status < 300:
+            raise failure(answer.status, headers, raw, self._clock.now(), strike)
+        encoding = headers.get("content-encoding", "")
+        packed = bool(encoding) and len(raw) > PACKED
+        body = await self._apart(inflated, raw, encoding, most, when=packed)
+        if len(body) > most:
+            raise Garbled(f"the answer is larger than {most:,} bytes")
+        large = len(body) > LARGE
+        return await self._apart(parsed, body, strike, most_values(most), when=large)
+
+    async def _apart(
+        self, work: Callable[[Unpack[Given]], Result], *given: *Given, when: bool
+    ) -> Result:
+        """Does the work, in a thread `when` it may take long."""
+        if not when:
+            return work(*given)
+        return await anyio.to_thread.run_sync(work, *given, limiter=self._readers)
 
     async def _exchange(self, held: _Open, request: Request, strike: Strike) -> _Head:
         """One request and what came back of it, all within the deadline."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from watcher.model import Batch, Registration
-from watcher.store.codec import decode_batch, encode_registration, encode_state
+from watcher.store.codec import UNREADABLE, decode_batch, encode_registration, encode_state
 from watcher.store.database import Row, Transaction
 
 _COLUMNS = "account, id, provider, revision, edition, due_at, removed_at, registration, state"
@@ -170,11 +170,19 @@ class Batches:
         return [_batch(row) for row in rows]
 
     def claim(
-        self, account: str, now: int, limit: int, horizon: int, under_way: Collection[str]
+        self,
+        account: str,
+        now: int,
+        limit: int,
+        horizon: int,
+        under_way: Collection[str],
+        *,
+        open_horizon: int | None = None,
     ) -> list[Batch]:
         """What is due at an account, oldest due first, without the ids being looked at.
 
-        A due time beyond `horizon` was set by a clock that has jumped back since: it is due too.
+        A due time beyond `horizon`, for open batches beyond the nearer `open_horizon`, was set by
+        a clock that has jumped back since: it is due too.
         """
         rows = self._work.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
@@ -183,8 +191,9 @@ class Batches:
         )
         rows += self._work.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND due_at > $2 LIMIT $3",
-            (account, horizon, limit),
+            "AND due_at IS NOT NULL AND due_at > $2 AND (end_seen_at IS NULL OR due_at > $3) "
+            "LIMIT $4",
+            (account, horizon if open_horizon is None else open_horizon, horizon, limit),
         )
         return [_batch(row) for row in rows if row[1] not in under_way][:limit]
 
@@ -252,7 +261,7 @@ class Batches:
         for row in rows:
             try:
                 _batch(row)
-            except (ValueError, TypeError, LookupError, AttributeError):
+            except UNREADABLE:
                 unreadable.append(str(row[1]))
         self.spread(account, [(id_, until) for id_ in unreadable])
         return unreadable
@@ -266,44 +275,56 @@ class Batches:
         )
         return self._work.changed == 1
 
-    def adopt(self, account: str, formerly: str) -> int:
+    def adopt(self, account: str, formerly: str, now: int) -> int:
         """Move the batches of one account's name to another; returns how many.
 
-        Their events go with them, under the ids they were told by.
+        Their events go with them, under the ids they were told by. A stub keeps the former key
+        and its revision, so that no event id is used twice should the name come back.
         """
         rows = self._work.execute(
-            "SELECT id FROM batches WHERE account = $2 AND NOT EXISTS (SELECT 1 "
-            "FROM batches AS other WHERE other.account = $1 AND other.id = batches.id)",
+            "SELECT batches.id, batches.provider, batches.revision, "
+            "COALESCE(other.revision, 0), batches.registered_at FROM batches "
+            "LEFT JOIN batches AS other ON other.account = $1 AND other.id = batches.id "
+            "WHERE batches.account = $2 AND batches.pruned_at IS NULL "
+            "AND (other.id IS NULL OR other.pruned_at IS NOT NULL)",
             (account, formerly),
         )
-        self._work.execute_many(
-            "UPDATE batches SET account = $1, edition = edition + 1 WHERE account = $2 AND id = $3",
-            [(account, formerly, id_) for (id_,) in rows],
-        )
-        self._work.execute_many(
-            "UPDATE events SET subject = $1 WHERE subject = $2",
-            [(f"{account}/{id_}", f"{formerly}/{id_}") for (id_,) in rows],
-        )
+        for id_, provider, revision, stub_revision, registered_at in rows:
+            self._work.execute("DELETE FROM batches WHERE account = $1 AND id = $2", (account, id_))
+            self._work.execute(
+                "UPDATE batches SET account = $1, revision = $2, edition = edition + 1 "
+                "WHERE account = $3 AND id = $4",
+                (account, max(int(revision), int(stub_revision)), formerly, id_),
+            )
+            self._work.execute(
+                "INSERT INTO batches (account, id, provider, revision, edition, registered_at, "
+                "registration, state, pruned_at) VALUES ($1, $2, $3, $4, 0, $5, $6, $6, $7)",
+                (formerly, id_, provider, revision, registered_at, _NO_STATE, now),
+            )
+            self._work.execute(
+                "UPDATE events SET subject = $1 WHERE subject = $2",
+                (f"{account}/{id_}", f"{formerly}/{id_}"),
+            )
         return len(rows)
 
-    def ended_before(self, moment: int, limit: int) -> list[Batch]:
-        """Batches that ended or were removed before a moment and have nothing left to tell."""
+    def ended_before(self, moment: int, limit: int) -> list[tuple[str, str]]:
+        """Accounts and ids of what ended or was removed before a moment and is told in full."""
         rows = self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE pruned_at IS NULL "
+            "SELECT account, id FROM batches WHERE pruned_at IS NULL "
             "AND (end_seen_at < $1 OR removed_at < $1) AND NOT EXISTS ("
             "SELECT 1 FROM events JOIN deliveries ON deliveries.seq = events.seq "
             "WHERE events.subject = batches.account || '/' || batches.id "
             "AND deliveries.state = 'pending') LIMIT $2",
             (moment, limit),
         )
-        return [_batch(row) for row in rows]
+        return [(str(account), str(id_)) for account, id_ in rows]
 
-    def prune(self, batch: Batch, now: int) -> None:
+    def prune(self, account: str, id_: str, now: int) -> None:
         """Leave only the key and the revision, so that neither is ever used twice."""
         self._work.execute(
             "UPDATE batches SET pruned_at = $1, due_at = NULL, group_name = NULL, "
             "registration = $2, state = $2 WHERE account = $3 AND id = $4",
-            (now, _NO_STATE, batch.account, batch.id),
+            (now, _NO_STATE, account, id_),
         )
 
     def drop_stubs(self, before: int) -> None:

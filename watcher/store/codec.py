@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from watcher.model import (
     Account,
@@ -23,6 +23,10 @@ from watcher.model import (
     Severity,
     Status,
 )
+
+Kind = TypeVar("Kind", Account, Batch, Channel, Counts, Event, Problem, Registration, Results)
+# What reading a row that cannot be read raises.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 # These live in columns of their own, so that SQL can ask for them and a look cannot overwrite
 # what a registration says.
@@ -63,7 +67,8 @@ def decode_registration(text: str) -> Registration:
 
 def decode_batch(columns: Mapping[str, Any], registration: str, state: str) -> Batch:
     """A batch from its columns and the two JSON texts."""
-    return Batch(
+    return _known(
+        Batch,
         **columns,
         registration=decode_registration(registration),
         **_state_fields(json.loads(state)),
@@ -92,9 +97,10 @@ def decode_event(seq: int, text: str) -> Event:
     if stored is not None:
         columns = stored["columns"]
         columns["registration"] = _registration(columns["registration"])
-        batch = Batch(**columns, **_state_fields(stored["state"]))
+        batch = _known(Batch, **columns, **_state_fields(stored["state"]))
     previous = document.pop("previous_status", None)
-    return Event(
+    return _known(
+        Event,
         seq=seq,
         type=EventType(document.pop("type")),
         severity=Severity(document.pop("severity")),
@@ -131,18 +137,24 @@ def decode_account(name: str, revision: int, text: str) -> Account:
     state = json.loads(text)
     for key in ("refused", "words"):
         state[key] = tuple(state.get(key, ()))
-    return Account(name=name, revision=revision, **{"provider": "", **state})
+    return _known(Account, name=name, revision=revision, **{"provider": "", **state})
 
 
 def decode_channel(name: str, revision: int, text: str) -> Channel:
     """A channel from its row."""
-    return Channel(name=name, revision=revision, **json.loads(text))
+    return _known(Channel, name=name, revision=revision, **json.loads(text))
+
+
+def _known(kind: type[Kind], **values: Any) -> Kind:
+    """A value without the fields that only a later version of the same schema knows."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names})
 
 
 def _registration(document: dict[str, Any]) -> Registration:
     for key in ("tags", "channels"):
         document[key] = tuple(document.get(key, ()))
-    return Registration(**document)
+    return _known(Registration, **document)
 
 
 def _state_fields(state: dict[str, Any]) -> dict[str, Any]:
@@ -151,10 +163,10 @@ def _state_fields(state: dict[str, Any]) -> dict[str, Any]:
     if (outcome := state.get("outcome")) is not None:
         state["outcome"] = Outcome(outcome)
     if (counts := state.get("counts")) is not None:
-        state["counts"] = Counts(**counts)
+        state["counts"] = _known(Counts, **counts)
     if (results := state.get("results")) is not None:
-        state["results"] = Results(**results)
-    state["problems"] = tuple(Problem(**problem) for problem in state.get("problems", ()))
+        state["results"] = _known(Results, **results)
+    state["problems"] = tuple(_known(Problem, **problem) for problem in state.get("problems", ()))
     return state
 
 

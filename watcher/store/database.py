@@ -44,7 +44,10 @@ class Database(Protocol):
         """Like `transact` for work that only reads: it waits for no writer."""
 
     async def changed_elsewhere(self) -> bool:
-        """Whether another process has written since the last call."""
+        """Whether another process has written since the last call.
+
+        Raises StateLost when the file is no longer the one that was opened.
+        """
 
     def backup(self, path: str) -> None:
         """Write a consistent copy to a file that does not exist yet."""

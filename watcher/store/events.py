@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from watcher.model import Choice, Event
-from watcher.store.codec import decode_choices, decode_event, encode_choices, encode_event
+from watcher.store.codec import (
+    UNREADABLE,
+    decode_choices,
+    decode_event,
+    encode_choices,
+    encode_event,
+)
 from watcher.store.database import Transaction
 
 
@@ -42,7 +48,14 @@ class Events:
         rows = self._work.execute(
             "SELECT seq, document FROM events WHERE seq > $1 ORDER BY seq LIMIT $2", (seq, limit)
         )
-        return [decode_event(int(seq), document) for seq, document in rows]
+        events = []
+        for number, document in rows:
+            try:
+                events.append(decode_event(int(number), document))
+            except UNREADABLE:
+                # A later version's event is for a later version to show.
+                continue
+        return events
 
     def position_before(self, moment: int) -> int:
         """The seq of the last event detected before a moment; 0 if there is none."""

@@ -76,10 +76,11 @@ class Ledger:
         Returns how many batches and other events went, at most `limit` of each.
         """
         gone = self.batches.ended_before(now - keep, limit)
-        for batch in gone:
-            self.outbox.forget(batch.key)
-            self.events.forget(batch.key)
-            self.batches.prune(batch, now)
+        for account, id_ in gone:
+            subject = f"{account}/{id_}"
+            self.outbox.forget(subject)
+            self.events.forget(subject)
+            self.batches.prune(account, id_, now)
         others = self.events.forget_of_other_subjects(now - keep, limit)
         self.batches.drop_stubs(now - stub_keep)
         return len(gone) + others

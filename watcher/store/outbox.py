@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from watcher.model import Choice, Delivery, DeliveryState, Event, Try, TryOutcome
-from watcher.store.codec import decode_event
-from watcher.store.database import Transaction
+from watcher.store.codec import UNREADABLE, decode_event
+from watcher.store.database import Row, Transaction
 
 _COLUMNS = (
     "deliveries.seq, events.id, deliveries.channel, deliveries.state, deliveries.reason, "
@@ -29,6 +29,20 @@ class Waiting:
     first_try_uptime: int | None
 
 
+def read_waiting(rows: Sequence[Row]) -> tuple[list[Waiting], list[int]]:
+    """What waits, and the seqs of events that cannot be read: a later version's, or damaged.
+
+    Apart from the transaction, because a large backlog takes long to read.
+    """
+    waiting, unreadable = [], []
+    for seq, document, *rest in rows:
+        try:
+            waiting.append(Waiting(decode_event(int(seq), document), *rest))
+        except UNREADABLE:
+            unreadable.append(int(seq))
+    return waiting, unreadable
+
+
 class Outbox:
     """Verbs on deliveries, inside one transaction."""
 
@@ -43,9 +57,9 @@ class Outbox:
             [(seq, choice.channel, choice.why, now) for choice in choices if choice.taken],
         )
 
-    def waiting(self, channel: str, limit: int) -> list[Waiting]:
-        """What a channel has still to be told, in the order it happened."""
-        rows = self._work.execute(
+    def waiting_rows(self, channel: str, limit: int) -> list[Row]:
+        """What a channel has still to be told, in the order it happened, for `read_waiting`."""
+        return self._work.execute(
             "SELECT events.seq, events.document, deliveries.due_at, deliveries.attempts, "
             "deliveries.alone, deliveries.first_try_uptime FROM deliveries "
             "JOIN events ON events.seq = deliveries.seq "
@@ -53,7 +67,6 @@ class Outbox:
             "ORDER BY deliveries.seq LIMIT $2",
             (channel, limit),
         )
-        return [Waiting(decode_event(int(row[0]), row[1]), *row[2:]) for row in rows]
 
     def settle(
         self,

@@ -21,7 +21,7 @@ from typing import Any
 
 import apsw
 
-from watcher.errors import StoreBusy, StoreError
+from watcher.errors import StateLost, StoreBusy, StoreError
 from watcher.store.database import Result, Row, Transaction, Value
 
 MEMORY = ":memory:"
@@ -72,6 +72,7 @@ class SqliteDatabase:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: apsw.Connection
         self._data_version = 0
+        self._identity: tuple[int, int] | None = None
         self._closed = False
         with _explained(path):
             self._prepare_file(must_exist=must_exist)
@@ -111,7 +112,24 @@ class SqliteDatabase:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._identity = self._file_identity()
         return connection
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        """Which file the path leads to now."""
+        if self.path == MEMORY:
+            return None
+        try:
+            info = Path(self.path).stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (info.st_dev, info.st_ino)
+
+    def _check_file(self) -> None:
+        if self._file_identity() != self._identity:
+            # What is written to a file without a name is gone when the process ends.
+            message = f"the state {self.path} was deleted or replaced while it was in use"
+            raise StateLost(message)
 
     async def transaction(self, work: Callable[[Transaction], Result]) -> Result:
         future = asyncio.wrap_future(self._submit(work, writes=True))
@@ -136,6 +154,7 @@ class SqliteDatabase:
 
     async def changed_elsewhere(self) -> bool:
         def look(transaction: Transaction) -> bool:
+            self._check_file()
             version = int(transaction.execute("PRAGMA data_version")[0][0])
             changed, self._data_version = version != self._data_version, version
             return changed
