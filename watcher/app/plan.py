@@ -16,7 +16,7 @@ from watcher.errors import ConfigError, UsageError
 from watcher.log import Log
 from watcher.notify import AppriseNotifier
 from watcher.poller import Looking
-from watcher.providers import build
+from watcher.providers import build, secret_parts
 from watcher.providers.wire import Wire
 from watcher.redaction import Redactor
 from watcher.routing import Switchboard
@@ -64,8 +64,8 @@ def looking_of(
     """An account as the poller needs it, with a wire of its own."""
     account, polling = settings.accounts[name], settings.polling_of(name)
     options = account.options()
-    for value in options.headers.values():
-        redactor.add(value)
+    for part in secret_parts(options):
+        redactor.add(part)
     wire = Wire(
         timeout=polling.timeout / SECOND,
         max_connections=account.max_concurrency + 1,
