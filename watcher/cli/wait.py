@@ -122,9 +122,10 @@ def _wait(waiting: Waiting, common: Common, *, allow_partial: bool, daemon: bool
         return End([])
     try:
         end = None
-        if not waiting.looked_at:
+        if waiting.known:
+            # It may be over before anybody has looked.
             end = waiting.step(View(waiting.with_known(()), {}))
-        elif daemon:
+        if end is None and daemon:
             from watcher.cli.wait_by_daemon import by_daemon
 
             end = by_daemon(waiting)
