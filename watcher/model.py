@@ -7,7 +7,7 @@ epoch, UTC; None means "not known" and never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -372,7 +372,3 @@ class Request:
     # Not shown: some hold a credential.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     most_bytes: int = 4 * 1024 * 1024
-
-    def with_headers(self, headers: Mapping[str, str]) -> Request:
-        """The same request with these headers added."""
-        return replace(self, headers={**self.headers, **headers})

@@ -443,7 +443,6 @@ def test_seq_rises_by_one_with_each_event_and_survives_what_is_taken_back(books:
     after = books(tell(event(number=3)))
 
     assert (first, after) == ([1, 2, 3], 4)
-    assert books(lambda ledger: ledger.events.last_position()) == 4
     assert [one.seq for one in books(lambda ledger: ledger.events.after(2, 10))] == [3, 4]
 
 
@@ -562,15 +561,6 @@ def test_open_and_late_batches_are_counted(books: Books) -> None:
     assert books(lambda ledger: ledger.batches.accounts_in_use()) == {"openai": 3}
     assert books(lambda ledger: ledger.batches.late(START + 1)) == 2
     assert len(books(lambda ledger: ledger.batches.watched(open_only=True))) == 2
-
-
-def test_a_group_is_found_by_its_name(books: Books) -> None:
-    register(books, "a", group="evals")
-    register(books, "b", group="other")
-    register(books, "b", group="evals")
-
-    assert [one.id for one in books(lambda ledger: ledger.batches.of_group("evals"))] == ["a", "b"]
-    assert books(lambda ledger: ledger.batches.of_group("other")) == []
 
 
 def test_an_ended_batch_is_of_no_open_count(books: Books) -> None:

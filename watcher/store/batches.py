@@ -160,15 +160,6 @@ class Batches:
         )
         return [_batch(row) for row in rows]
 
-    def of_group(self, group: str) -> list[Batch]:
-        """The batches of a group that were not removed."""
-        rows = self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE group_name = $1 "
-            "AND removed_at IS NULL AND pruned_at IS NULL ORDER BY registered_at, account, id",
-            (group,),
-        )
-        return [_batch(row) for row in rows]
-
     def claim(
         self,
         account: str,

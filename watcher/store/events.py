@@ -64,11 +64,6 @@ class Events:
         )
         return int(rows[0][0])
 
-    def last_position(self) -> int:
-        """The seq of the newest event, 0 if there never was one."""
-        rows = self._work.execute("SELECT value FROM counters WHERE name = 'seq'")
-        return int(rows[0][0]) if rows else 0
-
     def of_subject(self, subject: str) -> list[tuple[Event, tuple[Choice, ...]]]:
         """A batch's (by key), account's or channel's events in order, each with its choices."""
         rows = self._work.execute(
