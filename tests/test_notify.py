@@ -359,6 +359,16 @@ async def test_hung_channels_do_not_delay_another(service: Service) -> None:
     assert took < 2
 
 
+async def test_an_answer_that_never_comes_is_no_refused_connection(service: Service) -> None:
+    service.behaviour = "hang"
+    channel = notifier(f"json://{service.address}/hook?rto=0.3")
+
+    sent = await channel.send(MESSAGE)
+
+    assert sent.outcome is TryOutcome.UNKNOWN
+    assert "may have arrived" in (sent.error or "")
+
+
 async def test_one_send_at_a_time(service: Service) -> None:
     service.behaviour = "hang"
     channel = hook(service)

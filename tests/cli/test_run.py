@@ -229,7 +229,7 @@ class TestOnce:
         said = call("run", *options)
 
         assert said.code == 2
-        assert said.err.startswith('watcher: channel "pager": ')
+        assert said.err.startswith(f'watcher: {configured}: channel "pager": ')
         assert "token-0123456789" not in said.err
 
     def test_beside_a_daemon_it_does_nothing(self, openai: World, tmp_path: Path) -> None:

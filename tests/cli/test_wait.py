@@ -92,6 +92,7 @@ def test_a_refused_key_is_three(openai: World, monkeypatch: pytest.MonkeyPatch) 
 
     assert said.code == 3
     assert "credential rejected: 401" in said.err
+    assert "key is from $OPENAI_API_KEY" in said.err
     assert "sk-wrong" not in said.out + said.err
 
 

@@ -296,3 +296,20 @@ async def test_a_file_that_is_no_longer_ours_is_noticed(tmp_path: Path, *, repla
             await database.changed_elsewhere()
     finally:
         await anyio.to_thread.run_sync(database.close)
+
+
+def test_a_disk_so_full_that_sqlite_calls_it_failed_is_told_as_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "watcher.db")
+    database = SqliteDatabase(path)
+
+    def fail(work: Transaction) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    with pytest.raises(StoreError, match="the disk failed"):
+        database.transact(fail)
+    monkeypatch.setattr(sqlite, "LEAST_SPACE", 1 << 62)
+    with pytest.raises(StoreError, match="no space left"):
+        database.transact(fail)
+    database.close()

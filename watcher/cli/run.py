@@ -36,6 +36,7 @@ def command(*, common: Common, once: bool) -> int:
 
     from watcher.app import App
     from watcher.clock import SystemClock
+    from watcher.daemon import check_urls
     from watcher.log import configure, get
     from watcher.redaction import Redactor
     from watcher.store.lock import StateLock
@@ -57,7 +58,7 @@ def command(*, common: Common, once: bool) -> int:
             try:
                 plan = app.plan(settings)
                 _check_accounts(plan)
-                _check_channels(plan)
+                check_urls(plan)
                 if once:
                     return anyio.run(_once, app, plan)
                 anyio.run(_watch, app, plan, common)
@@ -192,19 +193,6 @@ async def _watch(app: App, plan: Plan, common: Common) -> None:
     from watcher.daemon import Daemon
 
     await Daemon(app, common.settings).run(plan)
-
-
-def _check_channels(plan: Plan) -> None:
-    """Refuse at the start what a reload would refuse: a URL that is there and wrong."""
-    from watcher.daemon.process import _check_urls
-
-    try:
-        _check_urls(plan)
-    except ConfigError as error:
-        for name, reason in plan.disabled.items():
-            if reason == str(error) and f'"{name}"' not in reason:
-                raise ConfigError(f'channel "{name}": {reason}') from error
-        raise
 
 
 def _check_accounts(plan: Plan) -> None:

@@ -15,7 +15,7 @@ import anyio
 from watcher.app import App, Plan
 from watcher.cli.channels import OWN_CHANNEL, named_channel
 from watcher.cli.output import note
-from watcher.cli.waiting import NOTIFY_WITHIN, End, View, Waiting, pause_after
+from watcher.cli.waiting import CREDENTIAL, NOTIFY_WITHIN, End, View, Waiting, pause_after
 from watcher.clock import SystemClock
 from watcher.config import Settings
 from watcher.courier import ChannelCourier
@@ -55,10 +55,18 @@ async def _alone(app: App, plan: Plan, waiting: Waiting) -> End:
         end = await _look(app, waiting)
         waiting.progress.close()
         notes = [note for courier in app.couriers.values() for note in await _flush(app, courier)]
+        if end.verdict == CREDENTIAL:
+            accounts = dict.fromkeys(account for account, _ in waiting.keys)
+            sources = (f"{name}'s key is from {_source(plan, name)}" for name in accounts)
+            notes = [*sources, *notes]
         return replace(end, notes=(*end.notes, *notes))
     finally:
         with anyio.CancelScope(shield=True):
             await app.close()
+
+
+def _source(plan: Plan, account: str) -> str:
+    return plan.settings.accounts[account].secret.source
 
 
 async def _look(app: App, waiting: Waiting) -> End:

@@ -5,6 +5,6 @@ SIGHUP builds everything anew from the configuration and swaps only if all of it
 """
 
 from watcher.daemon.loops import LEASE_EVERY, Loops
-from watcher.daemon.process import Daemon
+from watcher.daemon.process import Daemon, check_urls
 
-__all__ = ["LEASE_EVERY", "Daemon", "Loops"]
+__all__ = ["LEASE_EVERY", "Daemon", "Loops", "check_urls"]

@@ -126,7 +126,7 @@ class Daemon:
                 app.log.warning("a changed state needs a restart", state=old.settings.state)
                 settings = settings.model_copy(update={"state": old.settings.state})
             plan = await anyio.to_thread.run_sync(app.plan, settings)
-            await anyio.to_thread.run_sync(_check_urls, plan)
+            await anyio.to_thread.run_sync(check_urls, plan)
             pollers, couriers = await app.reload(plan)
         except WatcherError as error:
             app.log.error("not reloaded: the old settings stay", why=why, error=str(error))
@@ -202,8 +202,8 @@ class Daemon:
         app.log.info("stopped")
 
 
-def _check_urls(plan: Plan) -> None:
-    """Raise ConfigError for a channel whose URL is there and wrong.
+def check_urls(plan: Plan) -> None:
+    """Raise ConfigError for a channel whose URL is there and wrong; names channel and file.
 
     One that is missing disables its channel and nothing else.
     """
@@ -212,4 +212,6 @@ def _check_urls(plan: Plan) -> None:
             plan.settings.channels[name].url_secret()
         except ConfigError:
             continue
-        raise ConfigError(reason)
+        named = reason if f'"{name}"' in reason else f'channel "{name}": {reason}'
+        file = plan.settings.file
+        raise ConfigError(f"{file}: {named}" if file else named)

@@ -11,7 +11,8 @@ import html
 import logging
 import re
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ RATE_LIMIT_PAUSE = 60_000
 
 # What a mail server refused with; all else that is told at DEBUG may hold the mail.
 _REASON = "Socket Exception: "
+_CONNECTION = "A Connection error occurred"
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 # The service read the message and does not want it: less of it, or another, may pass.
 _REFUSALS = frozenset((400, 413, 414, 422, 431))
@@ -238,6 +240,7 @@ def _deliver(service: Any, message: Message, redactor: Redactor) -> Sent:
         # Apprise would turn every space into one that does not break, for lines without end.
         body, body_format = html.escape(body).replace("\n", "<br/>"), "html"
         title = html.escape(title) if service.title_maxlen <= 0 else title
+    began = time.monotonic()
     result = sender.notify(
         body,
         title=title,
@@ -246,7 +249,13 @@ def _deliver(service: Any, message: Message, redactor: Redactor) -> Sent:
         interpret_escapes=False,
         log_level=logging.DEBUG if kind_of(service) == "mailto" else logging.WARNING,
     )
-    return _judge(result, redactor)
+    sent = _judge(result, redactor)
+    waited, patience = time.monotonic() - began, service.socket_read_timeout or 0
+    # Apprise says the same of a refused connection and of an answer that never came.
+    if _CONNECTION in (sent.error or "") and 0 < patience <= waited:
+        reason = f"no answer within {patience:.0f} s: it may have arrived"
+        return replace(sent, outcome=TryOutcome.UNKNOWN, error=reason)
+    return sent
 
 
 def _judge(result: Any, redactor: Redactor) -> Sent:

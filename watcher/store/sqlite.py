@@ -7,9 +7,11 @@ one that raises takes back only its own statements.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import queue
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -29,6 +31,8 @@ MEMORY = ":memory:"
 BUSY_TIMEOUT = 10_000
 # A group holds its first transaction's answer back until the last is done: keep it short.
 GROUP_LIMIT = 256
+# What SQLite's shared memory file grows by; with less than this left nothing can be written.
+LEAST_SPACE = 64 * 1024
 # The write-ahead log is folded back at this many pages; the default of SQLite.
 CHECKPOINT_PAGES = 1_000
 # Errors of what was to be written, not of the state: to wait and try again would not help.
@@ -288,10 +292,22 @@ def _taken_back(path: str, error: Exception) -> StoreError:
     return StoreError(f"the state {path} took everything back: {error}")
 
 
+def _is_full(path: str, error: BaseException) -> bool:
+    """Whether it is for want of space: SQLite calls it a failed disk when its -shm cannot grow."""
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return True
+    if not isinstance(error, apsw.IOError):
+        return False
+    try:
+        return shutil.disk_usage(Path(path).parent).free < LEAST_SPACE
+    except OSError:
+        return False
+
+
 def _as_store_error(path: str, error: BaseException) -> BaseException:
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreBusy(f"the state {path} is held by another process; try again")
-    if isinstance(error, apsw.FullError) or getattr(error, "errno", None) == 28:  # ENOSPC
+    if isinstance(error, apsw.FullError) or _is_full(path, error):
         return StoreError(f"no space left for the state {path}; free some, nothing was recorded")
     if isinstance(error, apsw.NotADBError):
         return StoreError(f"{path} is not a state of watcher; name another file with --state")
