@@ -14,7 +14,7 @@ from watcher.errors import Unavailable
 from watcher.log import get
 from watcher.model import Request
 from watcher.providers import ProviderOptions, build
-from watcher.simulator import KEY, Fate, SimulatedProvider, Simulation, faults
+from watcher.simulator import KEY, Fate, SimulatedProvider, Simulation, Wire, faults
 from watcher.store.batches import Registering
 from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger
@@ -214,3 +214,20 @@ async def test_an_account_at_rest_is_not_asked_for_its_list(database: SqliteData
     await world.app.discover()
 
     assert (asked, world.simulation.requests.total) == (1, 1)
+
+
+async def test_a_reload_while_a_list_is_read_disturbs_nothing(database: SqliteDatabase) -> None:
+    world = World(database, Wire.OPENAI, Wire.COHERE, discover=True)
+    await world.start()
+    asked: list[str] = []
+
+    async def ask(request: Request) -> object | None:
+        asked.append(request.url)
+        world.app.pollers.pop("cohere", None)
+        return None
+
+    world.poller.ask = ask  # type: ignore[method-assign]
+    await world.app.discover()
+
+    assert len(asked) == 1
+    assert set(world.app.pollers) == {"openai"}

@@ -241,7 +241,8 @@ class App:
 
     async def discover(self) -> None:
         """Register what the accounts list that ask for it."""
-        for name, poller in self.pollers.items():
+        # A reload may come while a list is read.
+        for name, poller in list(self.pollers.items()):
             if poller.looking.discover:
                 discovery = Discovery(
                     name, poller.looking.provider, poller.ask, self.database, self.clock, self.log
