@@ -98,12 +98,7 @@ def silent(account: Account, error: str, now: int, *, unreachable_after: int) ->
     """A request of the account brought no answer: network, time-out, 5xx."""
     since = account.silent_since if account.silent_since is not None else now
     account = replace(account, silent_since=since)
-    if account.suspected:
-        account = replace(account, probe_due_at=now + PROBE_INTERVAL)
-    if account.trouble is not None or now - since < unreachable_after:
-        return AccountStep(account)
-    account = replace(account, probe_due_at=now + PROBE_INTERVAL)
-    return _trouble(account, "unreachable", EventType.ACCOUNT_UNREACHABLE, error, now)
+    return _unreached(account, error, now, long_enough=now - since >= unreachable_after)
 
 
 def all_missing(account: Account, now: int, *, unreachable_after: int) -> AccountStep:
@@ -111,12 +106,17 @@ def all_missing(account: Account, now: int, *, unreachable_after: int) -> Accoun
     account = heard(account)
     since = account.missing_since if account.missing_since is not None else now
     account = replace(account, missing_since=since)
-    if account.suspected:
-        account = replace(account, probe_due_at=now + PROBE_INTERVAL)
-    if account.trouble is not None or now - since < unreachable_after:
-        return AccountStep(account)
-    account = replace(account, probe_due_at=now + PROBE_INTERVAL)
     reason = "every request is answered 404: wrong base URL, or no access to batches?"
+    return _unreached(account, reason, now, long_enough=now - since >= unreachable_after)
+
+
+def _unreached(account: Account, reason: str, now: int, *, long_enough: bool) -> AccountStep:
+    """Tell that the account is unreachable, once it has been for long enough."""
+    told = account.trouble is None and long_enough
+    if account.suspected or told:
+        account = replace(account, probe_due_at=now + PROBE_INTERVAL)
+    if not told:
+        return AccountStep(account)
     return _trouble(account, "unreachable", EventType.ACCOUNT_UNREACHABLE, reason, now)
 
 
