@@ -36,7 +36,7 @@ async def test_json_is_returned_whatever_the_content_type_says() -> None:
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(b'{"id": 1}')),
+        ("gzip", gzip.compress(b'{"id": 1}', mtime=0)),
         ("deflate", zlib.compress(b'{"id": 1}')),
         ("deflate", zlib.compress(b'{"id": 1}', wbits=-15)),
         ("identity", b'{"id": 1}'),

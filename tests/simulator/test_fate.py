@@ -84,7 +84,9 @@ def test_truth_tells_the_timeline_to_the_second(name: str) -> None:
     assert seconds == TIMELINES[name]
 
 
-@pytest.mark.parametrize("name", TIMELINES.keys() - {"late_to_appear", "vanishing", "vanished"})
+@pytest.mark.parametrize(
+    "name", sorted(TIMELINES.keys() - {"late_to_appear", "vanishing", "vanished"})
+)
 def test_a_look_shows_each_status_from_its_moment_on_and_not_before(name: str) -> None:
     clock = FakeClock()
     provider = simulated("openai", clock)
