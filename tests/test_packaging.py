@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = ROOT / "deploy/requirements.txt"
 BUILD = ROOT / "deploy/requirements-build.txt"
 EVERYTHING = ROOT / ".ci/requirements.txt"
+AUDIT = ROOT / ".ci/requirements-audit.txt"
 # How long a daemon that was asked to stop may take, in seconds (contract of `watcher run`).
 GRACE = 20
 
@@ -38,7 +39,9 @@ def pins(path: Path) -> dict[str, tuple[Version, int]]:
 
 
 @pytest.mark.parametrize(
-    "path", [RUNTIME, BUILD, EVERYTHING], ids=["runtime", "build", "everything"]
+    "path",
+    [RUNTIME, BUILD, EVERYTHING, AUDIT],
+    ids=["runtime", "build", "everything", "audit"],
 )
 def test_every_pin_has_hashes_and_no_file_names_a_place(path: Path) -> None:
     found = pins(path)
@@ -132,6 +135,23 @@ def test_nothing_enters_the_image_without_a_hash_but_the_program_itself() -> Non
     assert len(installs) == 4
     assert loose == []
     assert "ADD" not in dict(dockerfile())
+
+
+@pytest.mark.parametrize("script", ["run", "audit"])
+def test_nothing_enters_ci_without_a_hash_but_the_program_itself(script: str) -> None:
+    text = (ROOT / ".ci" / script).read_text()
+    installs = re.findall(r"pip\"? install.*", text)
+
+    assert installs
+    assert [line for line in installs if not re.search("--require-hashes|--no-deps", line)] == []
+
+
+def test_the_audit_looks_at_every_file_of_pins_that_is_installed() -> None:
+    text = (ROOT / ".ci/audit").read_text()
+
+    assert [
+        path for path in (RUNTIME, BUILD, EVERYTHING) if f"{path.relative_to(ROOT)}" not in text
+    ] == []
 
 
 def test_the_builder_gets_what_the_image_copies_and_no_more() -> None:
