@@ -15,6 +15,8 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
+from tests import hunt
+
 # Variables that would make a test depend on who runs it.
 FOREIGN_PREFIXES = ("WATCHER_", "OPENAI_", "CEREBRAS_", "CO_API_", "COHERE_")
 FOREIGN_NAMES = {
@@ -71,6 +73,24 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Iterator[Path]) ->
         monkeypatch.setenv(name, str(home / folder))
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def listening() -> Iterator[None]:
+    """What any test makes watcher write is heard; see tests/hunt.py."""
+    with hunt.listening():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_secret_told(request: pytest.FixtureRequest, clean_environment: None) -> Iterator[None]:
+    """A test that leaves a secret in a log, an error, a file or a message fails."""
+    hunt.HUNT.begin()
+    yield
+    hunt.HUNT.learn_from(request.module)
+    hunt.HUNT.look_below(Path(os.environ["HOME"]), request.node.funcargs.get("tmp_path"))
+    if found := hunt.HUNT.found():
+        pytest.fail("\n".join(["secrets were told", *found]), pytrace=False)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,10 +7,14 @@ START = 1_795_262_400_000
 
 
 class FakeClock:
-    """A clock that moves only when told to; wall and monotonic time move together."""
+    """A clock that moves only when told to; wall and monotonic time move together.
+
+    `true` is the time of the rest of the world, whatever this machine's clock was set to.
+    """
 
     def __init__(self, now: int = START) -> None:
         self._now = now
+        self._true = now
         self._elapsed = 0
 
     def now(self) -> int:
@@ -26,8 +30,17 @@ class FakeClock:
         if milliseconds < 0:
             raise ValueError("time passes forwards only: use jump() for a clock that was set back")
         self._elapsed += milliseconds
+        return self.suspend(milliseconds)
+
+    def suspend(self, milliseconds: int) -> int:
+        """Let time pass in a machine that sleeps: monotonic time stands still."""
+        self._true += milliseconds
         self._now += milliseconds
         return self._now
+
+    def true(self) -> int:
+        """Milliseconds since the epoch as the providers count them."""
+        return self._true
 
     def jump(self, milliseconds: int) -> int:
         """Set the wall clock forwards or back, as an administrator would; no time passes."""

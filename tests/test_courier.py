@@ -33,6 +33,7 @@ from watcher.log import get
 from watcher.message import Style
 from watcher.meter import Meter
 from watcher.model import (
+    Batch,
     Channel,
     Delivery,
     DeliveryState,
@@ -447,9 +448,13 @@ async def test_a_message_that_breaks_us_delays_its_channel_and_breaks_nothing_el
 
 
 async def test_an_event_that_cannot_be_rendered_lets_its_successors_pass(desk: Desk) -> None:
-    # A number that no calendar has.
-    broken = replace(ended(id="batch_broken"), created_at=1, ended_at=10**17)
-    ids = await desk.happen(event(EventType.COMPLETED, about=broken))
+    def page(batch: Batch) -> str | None:
+        if batch.id == "batch_broken":
+            raise ValueError("a provider's page that cannot be told")
+        return None
+
+    desk.courier.voice = replace(desk.courier.voice, pages=page)
+    ids = await desk.happen(event(EventType.COMPLETED, about=ended(id="batch_broken")))
     await desk.run(3 * HOUR)
     ids += await desk.happen_many(2)
     await desk.run(3 * HOUR)

@@ -178,6 +178,16 @@ def test_libraries_that_print_tokens_are_never_at_debug() -> None:
     assert stream.getvalue() == ""
 
 
+def test_a_library_that_nobody_thought_of_is_never_at_debug() -> None:
+    stream = configured(debug=True)
+
+    for level in (logging.DEBUG, logging.INFO):
+        logging.getLogger("requests_oauthlib.oauth2_session").log(level, "got at %d", level)
+    log.get("poller").debug("looked")
+
+    assert [line["event"] for line in lines(stream)] == ["got at 20", "looked"]
+
+
 def test_a_value_that_cannot_be_shown_does_not_stop_the_log() -> None:
     class Broken:
         def __repr__(self) -> str:

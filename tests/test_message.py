@@ -589,7 +589,7 @@ def test_a_delivery_document_shows_every_try() -> None:
 
 
 def test_a_test_message_cannot_be_taken_for_news() -> None:
-    message = messages.test_message("team", "box1\nDONE")
+    message = messages.test_message("team", "box1\nDONE", DOCUMENT)
 
     assert message.title == "TEST of channel team"
     assert "only a test" in message.body

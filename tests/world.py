@@ -41,6 +41,7 @@ class SameThread(SqliteDatabase):
 
     def __init__(self, path: str = MEMORY) -> None:
         self.path = path
+        self._examine = self._vfs = self._damage = None
         self._closed = False
         self._data_version = 0
         self._connection = self._connect()
@@ -78,7 +79,7 @@ class World:
     ) -> None:
         self.database = database
         self.clock = FakeClock()
-        self.simulation = Simulation(self.clock.now)
+        self.simulation = Simulation(self.clock.true)
         self.secrets: dict[str, str | None] = {}
         self.channels = {name: ScriptedChannel() for name in channels}
         self.restarts = 0
@@ -152,7 +153,7 @@ class World:
 
     async def start(self, *, spread: bool = False) -> None:
         """A process begins, and holds its leases for as long as it lives."""
-        await self.app.begin(self._plan(), spread=spread, void_leases=True)
+        await self.app.begin(self._plan(), spread=spread, void_leases=True, end_rests=True)
         self.app.wake_all()
         names = [f"account:{name}" for name in self.app.pollers]
         names += [f"channel:{name}" for name in self.app.couriers]

@@ -21,11 +21,13 @@ DAY = 24 * HOUR
 
 # After the end: counts and files have been seen to change for some minutes.
 LOOKS_AFTER_THE_END = (MINUTE, 5 * MINUTE, 30 * MINUTE)
+# One of them that fails is made up for, unless the answers are bad for good.
+FAILURES_AFTER_THE_END = 8
 LOST_WATCHED_FOR = DAY
 RESULTS_LOOK = 10 * SECOND
-# A batch never seen is looked at three times within 30 s, then until two minutes have passed.
-NEVER_SEEN_WAITS = (10 * SECOND, 20 * SECOND)
-NEVER_SEEN_WAIT = 45 * SECOND
+# A batch never seen is looked at three times within 30 s, then until two minutes have passed;
+# from then on it backs off like any other.
+NEVER_SEEN_WAITS = (10 * SECOND, 20 * SECOND, 45 * SECOND, 45 * SECOND, 45 * SECOND)
 # No rule but an interval of the user's sets a due time further ahead than this: one that lies
 # further is a clock's jump.
 LONGEST_WAIT = HOUR + 15 * MINUTE
@@ -59,16 +61,17 @@ def next_look(batch: Batch, now: int, pace: Pace) -> int | None:
         return now + _within(min(RESULTS_LOOK, told_at - now), pace)
     if batch.ended:
         return _after_the_end(batch, now, pace)
-    if batch.status is None and batch.missing_looks:
-        step = batch.missing_looks - 1
-        patience = NEVER_SEEN_WAITS[step] if step < len(NEVER_SEEN_WAITS) else NEVER_SEEN_WAIT
-        return now + _within(patience, pace)
+    if batch.status is None and 0 < batch.missing_looks <= len(NEVER_SEEN_WAITS):
+        return now + _within(NEVER_SEEN_WAITS[batch.missing_looks - 1], pace)
     wait: float = _by_age(batch, now, pace)
     if batch.failures:
-        steps = 2.0 ** min(batch.failures - 1, STEEPEST)
-        backoff = pace.min_interval * steps * (0.75 + 0.5 * jitter(batch.key, batch.failures))
-        wait = min(max(wait, backoff), pace.max_interval)
+        wait = min(max(wait, _backoff(batch, pace)), pace.max_interval)
     return now + round(wait)
+
+
+def _backoff(batch: Batch, pace: Pace) -> float:
+    steps = 2.0 ** min(batch.failures - 1, STEEPEST)
+    return pace.min_interval * steps * (0.75 + 0.5 * jitter(batch.key, batch.failures))
 
 
 def _within(wait: int, pace: Pace) -> int:
@@ -77,7 +80,8 @@ def _within(wait: int, pace: Pace) -> int:
 
 def _by_age(batch: Batch, now: int, pace: Pace) -> float:
     born = batch.created_at if batch.created_at is not None else batch.registration.registered_at
-    age = max(0, now - born) / SECOND
+    # Looked at so often, it is at least so old, though our clock may be set before its birth.
+    age = max(0, now - born, batch.looks * pace.min_interval) / SECOND
     wait = math.sqrt(age) * SECOND / pace.eagerness
     # A tenth either way: a fleet created in one second must not be looked at in one second.
     wait *= 0.9 + 0.2 * jitter(batch.key, batch.looks)
@@ -90,6 +94,8 @@ def _after_the_end(batch: Batch, now: int, pace: Pace) -> int | None:
     if batch.status is Status.LOST:
         due = now + pace.max_interval
         return due if due <= end + LOST_WATCHED_FOR else None
+    if 0 < batch.failures <= FAILURES_AFTER_THE_END:
+        return now + _within(round(_backoff(batch, pace)), pace)
     looked = batch.last_look_at if batch.last_look_at is not None else end
     for offset in LOOKS_AFTER_THE_END:
         if end + offset > looked:

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from pydantic import SecretStr
 
 from watcher import cadence, lifecycle, routing
-from watcher.clock import Clock
+from watcher.clock import Clock, Jumps
 from watcher.errors import StoreError
 from watcher.lifecycle import ChannelStep
 from watcher.log import Log
@@ -54,6 +55,8 @@ class Telling:
     digest_wait: int = 5 * SECOND
     digest_interval: int = 60 * SECOND
     give_up_after: int = 72 * HOUR
+    # Where it leads: what another address refused or could not take says nothing of this one.
+    address: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,9 @@ class ChannelCourier:
         self._log = log
         self._meter = meter
         self._next_at: int | None = None
+        self._jumps = Jumps(clock)
+        # By how much the wall clock has jumped since the channel's times were last right.
+        self._jumped = 0
         # What became of the last message, when the state could not be told.
         self._unwritten: Callable[[Ledger], int] | None = None
         # The seqs of pending events that could not be read, once said.
@@ -152,6 +158,7 @@ class ChannelCourier:
         if self._unwritten is not None:
             # Else it would be sent again and again while the state takes nothing.
             await self._write_down(self._unwritten)
+        await self._follow_clock()
         self._next_at = None
         channel, waiting = await self._claim(now)
         if not waiting:
@@ -166,6 +173,20 @@ class ChannelCourier:
         if self._next_at is None:
             return 60.0
         return min(60.0, max(0.0, (self._next_at - self._clock.now()) / SECOND))
+
+    async def _follow_clock(self) -> None:
+        """Let the channel's times follow a jump of the wall clock."""
+        self._jumped += self._jumps.since_last()
+        if not self._jumped:
+            return
+        name, jump = self.telling.name, self._jumped
+
+        def work(ledger: Ledger) -> None:
+            channel = lifecycle.channel_after_jump(ledger.subjects.channel(name), jump)
+            ledger.subjects.put_channel(channel)
+
+        await self._write(work)
+        self._jumped = 0
 
     async def _claim(self, now: int) -> tuple[Channel, list[Waiting]]:
         """The channel and what it may be told now; nothing while it rests."""
@@ -216,23 +237,32 @@ class ChannelCourier:
         finally:
             self.sending = False
             with anyio.CancelScope(shield=True):
-                await self._settle(channel, told, sent, now)
+                await self._settle(telling, channel, told, sent, now)
         return len(told)
 
     async def _settle(
-        self, channel: Channel, told: Sequence[Waiting], sent: Sent, began: int
+        self,
+        telling: Telling,
+        channel: Channel,
+        told: Sequence[Waiting],
+        sent: Sent,
+        began: int,
     ) -> None:
-        now, name = self._clock.now(), self.telling.name
+        now, name = self._clock.now(), telling.name
+        jump = self._jumps.since_last()
+        channel = lifecycle.channel_after_jump(channel, jump)
         delivered = sent.outcome is TryOutcome.DELIVERED
-        if sent is INTERRUPTED:
-            # The channel is not to blame.
-            step = ChannelStep(channel)
-        elif delivered:
+        step: ChannelStep | None = None
+        if delivered:
             step = lifecycle.delivered(channel, now)
-        else:
+        elif sent is not INTERRUPTED and telling.address == self.telling.address:
+            # Else the channel is not to blame: we were stopped, or it leads elsewhere by now.
             step = self._failure(channel, told, sent, now)
+        if step is None:
+            # The channel is left as it is kept: its times follow before the next message.
+            self._jumped += jump
         event_told = None
-        if step.event is not None:
+        if step is not None and step.event is not None:
             event_told = Told(step.event, routing.audience(step.event, self._board()))
         attempt = Try(began, sent.outcome, sent.error)
         uptime = self._uptime()
@@ -242,7 +272,11 @@ class ChannelCourier:
             dead = 0
             if not delivered and sent is not INTERRUPTED:
                 dead = self._bury(ledger, told, sent, now, uptime)
-            ledger.record_channel(step.channel, event_told, now)
+            if delivered and channel.failures > PATIENT_REFUSALS:
+                # It was the service that refused everything, not each event that was refused.
+                ledger.outbox.take_back(name, ALONE_LIMIT, now)
+            if step is not None:
+                ledger.record_channel(step.channel, event_told, now)
             return dead
 
         dead = await self._write_down(work)
@@ -254,12 +288,18 @@ class ChannelCourier:
     def _failure(
         self, channel: Channel, told: Sequence[Waiting], sent: Sent, now: int
     ) -> ChannelStep:
+        alone = told[0].alone + 1 if sent.refused and len(told) == 1 else 0
+        if alone > ALONE_LIMIT and channel.failing_since is None:
+            # It has long stood aside: that says nothing of a channel that takes the others.
+            return ChannelStep(channel)
         failures = channel.failures + 1
         if sent.refused and failures <= PATIENT_REFUSALS:
-            # The service is there and reads: what it does not want is soon found by halving.
-            failures = 1 if len(told) > 1 else min(failures, told[0].alone + 1)
+            # The service is there and reads: what it does not want is soon found by halving, and
+            # what stands aside holds up its successors only when they are refused as well.
+            aside = max(1, min(failures // ALONE_LIMIT, ALONE_LIMIT)) if alone else 1
+            failures = alone if 0 < alone < ALONE_LIMIT else aside
         pause = cadence.next_try(channel.name, failures)
-        since = now if channel.failing_since is None else channel.failing_since
+        since = now if channel.failing_since is None else min(channel.failing_since, now)
         until_told = since + lifecycle.CHANNEL_FAILING_AFTER - now
         if until_told > 0:
             # Only a try can find out that it has been failing for so long.
@@ -269,9 +309,13 @@ class ChannelCourier:
         if sent.refused:
             size = max(1, len(told) // 2)
         error = sent.error or str(sent.outcome)
-        return lifecycle.undelivered(
+        step = lifecycle.undelivered(
             channel, error, now, next_try_at=now + pause, message_size=size
         )
+        if alone > ALONE_LIMIT:
+            # Only what has not been refused before shows that the service wants nothing.
+            return replace(step, channel=replace(step.channel, failures=channel.failures))
+        return step
 
     def _bury(
         self, ledger: Ledger, told: Sequence[Waiting], sent: Sent, now: int, uptime: int
@@ -286,7 +330,7 @@ class ChannelCourier:
                 ledger.outbox.end(one.event.seq, self.telling.name, DeliveryState.DEAD, reason, now)
                 dead += 1
             elif sent.refused and len(told) == 1 and one.alone + 1 >= ALONE_LIMIT:
-                pause = cadence.next_try(f"{self.telling.name}/{one.event.id}", attempts)
+                pause = cadence.next_try(f"{self.telling.name}/{one.event.id}", one.alone + 1)
                 ledger.outbox.put_off(one.event.seq, self.telling.name, now + pause)
         return dead
 

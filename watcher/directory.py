@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -147,6 +147,12 @@ def board_of_names(names: Mapping[str, Any]) -> Switchboard:
         tuple(routes),
         None if operators is None else tuple(operators),
     )
+
+
+def check_forms(texts: Iterable[str]) -> None:
+    """Raise UsageError for what can be no id anywhere, and must not reach the state."""
+    for text in texts:
+        _check_form(text)
 
 
 def _check_form(text: str) -> None:

@@ -15,6 +15,7 @@ from watcher.errors import ProviderError
 from watcher.log import Log
 from watcher.model import Observation, Request
 from watcher.providers import Provider
+from watcher.providers.pages import read_page
 from watcher.store.batches import Registering
 from watcher.store.database import Database
 from watcher.store.ledger import Ledger
@@ -35,6 +36,21 @@ class Marks:
 
     since: int
     read_until: int
+
+
+def _by_providers_clock(marks: Marks, page: list[Observation], now: int) -> Marks:
+    """The marks as they would be had our clock been right when they were set.
+
+    A clock that was behind at the first call would want all there ever was, and one that was
+    ahead nothing for years: the newest batch of the list tells which of them it is.
+    """
+    newest = max((one.created_at or 0 for one in page), default=0)
+    begun_now = marks.read_until == now
+    if begun_now and newest > now + MARGIN:
+        return Marks(newest + 1, now)
+    if marks.since > now and newest <= now:
+        return Marks(now // 1000 * 1000, now)
+    return marks
 
 
 class Discovery:
@@ -61,10 +77,11 @@ class Discovery:
                 body = await self._ask(self._provider.page(cursor))
                 if body is None:
                     return found
-                page, cursor = self._provider.read_page(body)
+                page, cursor = await read_page(self._provider, body)
             except ProviderError as error:
                 self._log.debug("list not read", account=self._account, error=str(error))
                 return found
+            marks = _by_providers_clock(marks, page, began)
             found += await self._register(page, marks.since)
             # Not every list is said to be in order: only a page of old ones alone ends it.
             old = [(one.created_at or 0) < marks.read_until - MARGIN for one in page]

@@ -15,6 +15,7 @@ WatcherError
 └─ StoreError             the state cannot be read or written
     ├─ StoreBusy          another process holds it: waiting can help
     ├─ StateLost          its file was deleted or replaced: waiting cannot help
+    ├─ StateDamaged       its file holds what SQLite never wrote: waiting cannot help
     └─ WrongSchema        the state belongs to another version
 """
 
@@ -120,6 +121,10 @@ class StoreBusy(StoreError):
 
 class StateLost(StoreError):
     """The state's file was deleted or replaced under the process that has it open."""
+
+
+class StateDamaged(StoreError):
+    """The state's file is damaged."""
 
 
 class WrongSchema(StoreError):

@@ -63,6 +63,7 @@ def configure(
     if json is None:
         json = not stream.isatty()
     handler = _Handler(stream, redactor)
+    handler.addFilter(_is_ours_or_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -88,6 +89,11 @@ def configure(
     # The standard way of telling of a failed handler prints the record, secrets and all.
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
+
+
+def _is_ours_or_news(record: logging.LogRecord) -> bool:
+    # A library that nobody has named above may print tokens as well.
+    return record.levelno > logging.DEBUG or record.name.partition(".")[0] == ROOT
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

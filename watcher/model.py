@@ -368,7 +368,7 @@ class Request:
     """One HTTP request to a provider; `most_bytes` bounds its answer after decompression."""
 
     method: str
-    url: str
-    # Not shown: some hold a credential.
+    # Neither is shown: some hold a credential.
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     most_bytes: int = 4 * 1024 * 1024

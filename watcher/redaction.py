@@ -39,15 +39,45 @@ def looks_like_a_secret(text: str) -> bool:
 
     It begins like a known kind of key, or holds a long run of letters mixed with digits.
     """
-    return _KNOWN.match(text) is not None or any(
+    return begins_like_a_key(text) or any(
         _is_mixed(run) and (len(run) >= _LONG_RUN or (run.lower() != run and run.upper() != run))
         for run in _RUN.findall(text)
     )
 
 
+def begins_like_a_key(text: str) -> bool:
+    """Whether a text begins like a known kind of key; no batch's id and no name does."""
+    return _KNOWN.match(text) is not None
+
+
 def mixes_letters_and_digits(text: str) -> bool:
     """Whether a text of 16 characters or more holds letters and digits both, as tokens do."""
     return len(text) >= 16 and _is_mixed(text)
+
+
+def secrets_of_address(url: str) -> Iterator[str]:
+    """What of a secret http address may turn up by itself: its path, the tokens in that, a login.
+
+    Never its host: errors name it.
+    """
+    _, slash, target = url.partition("://")[2].partition("/")
+    yield url
+    yield slash + target
+    yield from filter(mixes_letters_and_digits, re.split(r"[/?&=#]", target))
+    yield from login_of_address(url)
+
+
+def login_of_address(url: str) -> Iterator[str]:
+    """The password of an address, and user and password as basic authentication sends them."""
+    userinfo, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
+    user, _, password = userinfo.partition(":")
+    if at:
+        yield userinfo
+    if password:
+        yield unquote(password)
+        yield f"{unquote(user)}:{unquote(password)}"
+    elif mixes_letters_and_digits(user):
+        yield user
 
 
 def _is_mixed(text: str) -> bool:
@@ -66,18 +96,18 @@ class Redactor:
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._secrets)} secrets>"
 
-    def add(self, secret: str) -> None:
-        """Strike this out from now on, in every form that `forms_of` names.
+    def add(self, *secrets: str) -> None:
+        """Strike these out from now on, in every form that `forms_of` names.
 
         A token of 20 characters or more is also struck out where only its beginning is shown.
         """
-        secret = secret.strip()
+        given = {secret.strip() for secret in secrets}
         # What stands for a secret is none, and would be struck out of itself.
-        if len(secret) < SHORTEST or secret in STRUCK or secret in self._secrets:
-            return
-        with self._lock:
-            self._secrets |= {secret}
-            self._known = None
+        new = {one for one in given if len(one) >= SHORTEST and one not in STRUCK} - self._secrets
+        if new:
+            with self._lock:
+                self._secrets |= new
+                self._known = None
 
     def strike(self, text: str) -> str:
         """The text without any known secret."""
@@ -128,9 +158,9 @@ def _in_base64(raw: bytes) -> Iterator[str]:
         yield text.replace("+", "-").replace("/", "_")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Known:
-    """All forms of all secrets, found by the first characters of each."""
+    """All forms of all secrets, found by the first characters of each; shows none of them."""
 
     # Any of the heads: one pass over a text finds where a form may begin.
     heads: re.Pattern[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime, tzinfo
 
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _JOINERS = {"\u200c", "\u200d"}
 ELLIPSIS = "…"
+_BEYOND_PRINTABLE_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
 def clean_line(text: str, limit: int) -> str:
@@ -24,12 +26,41 @@ def clean_line(text: str, limit: int) -> str:
     return shorten(text.strip(), limit)
 
 
+def clean_lines(text: str) -> str:
+    """The text line by line as `clean_line` has it, uncut; what is set in stays so."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        lines.append(indent + clean_line(line, len(line)))
+    return "\n".join(lines)
+
+
 def _clean_character(character: str) -> str:
     if character in "\t\n\r\v\f\x85\u2028\u2029":
         return " "
-    if character in _JOINERS or unicodedata.category(character) not in _UNSEEN:
+    return character if _is_seen(character) else "\N{REPLACEMENT CHARACTER}"
+
+
+def _is_seen(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character) not in _UNSEEN
+
+
+def harmless_json(document: str) -> str:
+    """JSON text in which whatever could steer a terminal, or hide, is escaped.
+
+    It means the same: beyond ASCII, JSON has only the insides of its texts.
+    """
+    if document.isascii() and "\x7f" not in document:
+        return document
+    return _BEYOND_PRINTABLE_ASCII.sub(_escaped, document)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if _is_seen(character):
         return character
-    return "\N{REPLACEMENT CHARACTER}"
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def shorten(text: str, limit: int) -> str:

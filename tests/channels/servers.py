@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -41,7 +42,8 @@ class Received:
 class Service:
     """A service that answers as it is told to.
 
-    `behaviour`: `answer` with `status`, `hang` until released, `drip` a byte at a time, `reset`.
+    `behaviour`: `answer` with `status`, `hang` until released, `drip` a byte at a time, `trickle`
+    so from the first byte of all, `reset`, or `cut` in the midst of the answer.
     """
 
     port: int = 0
@@ -107,12 +109,18 @@ def _answer(handler: BaseHTTPRequestHandler, service: Service) -> None:
     if service.behaviour == "hang":
         service.release.wait(20)
     if service.behaviour == "reset":
-        linger = struct.pack("ii", 1, 0)
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        # The handler's files hold the socket open as well.
-        handler.wfile.close()
-        handler.rfile.close()
-        handler.connection.close()
+        _reset(handler)
+        return
+    if service.behaviour == "trickle":
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000:
+            handler.wfile.write(bytes([byte]))
+            if service.release.wait(0.02):
+                break
+        return
+    if service.behaviour == "cut":
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        handler.wfile.flush()
+        _reset(handler)
         return
     handler.send_response(service.status)
     for name, value in service.headers.items():
@@ -129,12 +137,26 @@ def _answer(handler: BaseHTTPRequestHandler, service: Service) -> None:
     handler.wfile.write(service.answer)
 
 
+def _reset(handler: BaseHTTPRequestHandler) -> None:
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    # The handler's files hold the socket open as well.
+    handler.wfile.close()
+    handler.rfile.close()
+    handler.connection.close()
+
+
 class Mailbox:
-    """What a mail server was given; `refuse` is what it says to every recipient."""
+    """What a mail server was given; `refuse` is what it says to every recipient.
+
+    `verdict` is what it says of a mail's content, after `delay` seconds; None hangs up on it.
+    """
 
     def __init__(self) -> None:
         self.port = 0
         self.refuse: str | None = None
+        self.verdict: str | None = "250 OK"
+        self.delay = 0.0
         self.mails: list[Mail] = []
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
@@ -145,9 +167,12 @@ class Mailbox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         self.mails.append(BytesParser(policy=mail_policy).parsebytes(envelope.content))
-        return "250 OK"
+        await asyncio.sleep(self.delay)
+        if self.verdict is None:
+            server.transport.abort()
+        return self.verdict or "250 OK"
 
 
 @contextlib.contextmanager

@@ -231,7 +231,8 @@ def process(
 def daemon(
     folder: Path, *arguments: object, environ: dict[str, str] | None = None
 ) -> Iterator[Process]:
-    """`watcher run`, begun."""
-    with process(folder, "run", *arguments, environ={**QUICK, **(environ or {})}) as one:
+    """`watcher run`, begun; at DEBUG, so that what it says there is hunted for secrets too."""
+    environ = {**QUICK, **(environ or {})}
+    with process(folder, "run", "--debug", *arguments, environ=environ) as one:
         one.until_logged("watching")
         yield one

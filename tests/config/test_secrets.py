@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from tests.config.bench import ACCOUNT, CHANNEL, SECRET, Bench, write_file
 from watcher.config import (
+    Places,
     Settings,
     fingerprint,
     load,
@@ -72,6 +73,52 @@ def test_relative_paths_begin_at_the_configuration_and_a_tilde_is_home(
 
     assert relative.credential().get_secret_value() == "relative"
     assert home.credential().get_secret_value() == "home"
+
+
+def test_without_a_configuration_a_bare_name_is_never_the_working_directorys(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_file(tmp_path / "openai", "planted")
+    environ = {
+        "WATCHER_ACCOUNTS__MAIN__PROVIDER": "openai",
+        "WATCHER_ACCOUNTS__MAIN__API_KEY_FILE": "openai",
+        "WATCHER_CHANNELS__TEAM__URL_FILE": "openai",
+    }
+    settings = load(environ=environ, places=places)
+    asked = {**environ, "WATCHER_ACCOUNTS__MAIN__API_KEY_FILE": "./openai"}
+    missing = problem(settings)
+    with pytest.raises(ConfigError, match=f"no file {places.run_secrets / 'openai'}: create it"):
+        settings.channels["team"].url_secret()
+
+    assert missing == (
+        f'account "main": no file {places.run_secrets / "openai"}: '
+        "create it, or correct api_key_file"
+    )
+    assert (
+        load(environ=asked, places=places).accounts["main"].credential().get_secret_value()
+        == "planted"
+    )
+
+
+def test_a_link_to_a_secret_is_followed_and_its_change_noticed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """As Kubernetes mounts them: the name is a link into a directory that is a link itself."""
+    for number in (1, 2):
+        write_file(tmp_path / f"mounted{number}" / "key", f"secret{number}")
+    data = tmp_path / "data"
+    data.symlink_to(tmp_path / "mounted1")
+    (bench.file.parent / "key").symlink_to(data / "key")
+    account = secret_account(bench, 'api_key_file = "key"').accounts["main"]
+    first = account.credential().get_secret_value()
+    unchanged = account.credential_changed()
+    data.unlink()
+    data.symlink_to(tmp_path / "mounted2")
+    changed = account.credential_changed()
+
+    assert (first, unchanged, changed) == ("secret1", False, True)
+    assert account.credential().get_secret_value() == "secret2"
 
 
 def test_an_unreadable_file_disables_its_account_alone(bench: Bench) -> None:

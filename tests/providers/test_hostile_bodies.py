@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
@@ -10,12 +11,15 @@ import time
 import pytest
 
 from tests.providers.asking import SECRET, asking, outcome
-from tests.providers.loopback import reply
-from watcher.errors import Garbled
-from watcher.model import Request
+from tests.providers.loopback import Seen, reply
+from watcher.errors import Garbled, ProviderError
+from watcher.model import Observation, Request
+from watcher.providers import ProviderOptions, build
 from watcher.providers import answer as answers
 from watcher.providers import wire as wires
 from watcher.providers.answer import most_values, parsed
+from watcher.providers.openai import OpenAIShaped
+from watcher.providers.pages import FEW, read_page
 
 PAGE = Request("GET", "/batches", most_bytes=16 * 1024 * 1024)
 # An escape makes every text be searched for secrets.
@@ -111,3 +115,78 @@ async def test_a_bomb_is_unpacked_in_a_thread(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_page_may_hold_more_values_than_a_batch() -> None:
     assert (most_values(4 * 1024 * 1024), most_values(PAGE.most_bytes)) == (50_000, 300_000)
+
+
+MEGABYTE = 1024 * 1024
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+# What goes before, and what is then repeated until nobody takes any more.
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "a body": (b"HTTP/1.1 200 OK\r\ncontent-length: 52428800\r\n\r\n", b" " * MEGABYTE),
+    "an error": (b"HTTP/1.1 500 No\r\ncontent-length: 52428800\r\n\r\n", b" " * MEGABYTE),
+    "a redirect": (b"HTTP/1.1 302 No\r\ncontent-length: 52428800\r\n\r\n", b" " * MEGABYTE),
+    "headers": (b"HTTP/1.1 200 OK\r\n", (b"x: " + b"y" * 8_000 + b"\r\n") * 100),
+    "small headers": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 20_000),
+    "a name": (b"HTTP/1.1 200 OK\r\n", b"x" * MEGABYTE),
+    "a status": (b"HTTP/1.1 200 ", b"x" * MEGABYTE),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", (b"a: " + b"b" * 8_000 + b"\r\n") * 100),
+    "what follows": (b"", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" * 10_000),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_is_not_read_to_its_end(flood: str) -> None:
+    head, drop = FLOODS[flood]
+    sent = 0
+
+    async def pour(_: Seen, writer: asyncio.StreamWriter) -> bool:
+        nonlocal sent
+        writer.write(head)
+        while sent < 50 * MEGABYTE:
+            writer.write(drop)
+            await writer.drain()
+            sent += len(drop)
+        return False
+
+    read = await outcome(pour)
+
+    assert isinstance(read, ProviderError) or read == {}
+    # What the sockets between hold, and the 4 MiB that a batch may have.
+    assert sent < 24 * MEGABYTE
+
+
+def test_of_a_key_that_stands_twice_the_last_one_counts() -> None:
+    body = b'{"id": "batch_1", "status": "failed", "id": "batch_2", "status": "completed"}'
+    read = build("openai", ProviderOptions()).read(parsed(body, unstruck))
+
+    assert (read.id, read.status) == ("batch_2", "completed")
+
+
+def test_a_number_beyond_all_bounds_is_no_number() -> None:
+    body = b'{"id": "b", "status": "completed", "created_at": 1e999, "metadata": {"x": -1e999}}'
+    read = build("openai", ProviderOptions()).read(parsed(body, unstruck))
+
+    assert (read.created_at, read.metadata) == (None, {"x": None})
+
+
+@pytest.mark.parametrize("token", ["\ud800", "a\x00b", "a\nb", "\u202e", "x" * 5_000])
+def test_a_token_that_fits_no_address_ends_the_list(token: str) -> None:
+    body = {"batches": [], "next_page_token": token}
+    _, cursor = build("cohere", ProviderOptions()).read_page(body)
+
+    assert cursor is None
+
+
+@pytest.mark.parametrize(("count", "apart"), [(FEW, False), (FEW + 1, True)])
+async def test_a_long_page_is_read_in_a_thread(count: int, *, apart: bool) -> None:
+    read_by: list[threading.Thread] = []
+
+    class Watched(OpenAIShaped):
+        def read_page(self, body: object) -> tuple[list[Observation], str | None]:
+            read_by.append(threading.current_thread())
+            return super().read_page(body)
+
+    batches = [{"id": f"batch_{number}", "status": "completed"} for number in range(count)]
+    page, cursor = await read_page(Watched("openai", "https://api.example.com"), {"data": batches})
+
+    assert (len(page), cursor) == (count, None)
+    assert [thread is not threading.main_thread() for thread in read_by] == [apart]

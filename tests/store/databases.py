@@ -18,8 +18,14 @@ Result = TypeVar("Result")
 # A name, and how to make an empty database of this kind in a folder that is the test's own.
 MAKERS: dict[str, Callable[[Path], Database]] = {
     "memory": lambda _: SqliteDatabase(MEMORY),
-    "file": lambda folder: SqliteDatabase(str(folder / "state" / "watcher.db")),
+    "file": lambda folder: empty_file(folder / "watcher.db"),
 }
+
+
+def empty_file(path: Path) -> SqliteDatabase:
+    """A database without a table, in a file of its own."""
+    path.touch()
+    return SqliteDatabase(str(path))
 
 
 @pytest.fixture(params=MAKERS)

@@ -17,12 +17,14 @@ import anyio.to_thread
 import apsw
 import pytest
 
-from tests.builders import create_tables, event, tell
+from tests.builders import event, tell
+from tests.store.databases import empty_file
 from watcher.errors import StateLost, StoreBusy, StoreError
 from watcher.store import sqlite
 from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger
 from watcher.store.lock import StateLock
+from watcher.store.schema import open_state
 from watcher.store.sqlite import MEMORY, SqliteDatabase
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +38,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(state: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(state))
-    database.transact(create_tables)
+    database = open_state(str(state), program="test", change=True)
     yield database
     database.close()
 
@@ -64,7 +65,7 @@ def test_only_the_owner_reads_a_state_and_its_directory(
 
 def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    SqliteDatabase(str(tmp_path / "watcher.db")).close()
+    open_state(str(tmp_path / "watcher.db"), program="test", change=False).close()
 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
@@ -133,7 +134,7 @@ def test_a_copy_that_cannot_be_made_leaves_nothing_behind(
 def test_a_copy_is_a_state(tmp_path: Path, database: SqliteDatabase) -> None:
     database.transact(lambda work: tell(event(), "team")(Ledger(work)))
     database.backup(str(tmp_path / "copy"))
-    copy = SqliteDatabase(str(tmp_path / "copy"), must_exist=True)
+    copy = SqliteDatabase(str(tmp_path / "copy"))
     pending = copy.read(lambda work: Ledger(work).outbox.pending("team"))
     copy.close()
 
@@ -149,8 +150,8 @@ def fill(work: Transaction) -> None:
 
 @pytest.mark.parametrize("path", [MEMORY, "file"])
 def test_a_full_disk_is_told_and_nothing_is_recorded(path: str, tmp_path: Path) -> None:
-    database = SqliteDatabase(path if path == MEMORY else str(tmp_path / path))
-    database.transact(create_tables)
+    where = path if path == MEMORY else str(tmp_path / path)
+    database = open_state(where, program="test", change=True)
     pages = database.read(lambda work: int(work.execute("PRAGMA page_count")[0][0]))
     database.transact(lambda work: work.execute(f"PRAGMA max_page_count = {pages + 5}"))
     with pytest.raises(StoreError, match=r"no space left for the state .* nothing was recorded"):
@@ -285,11 +286,11 @@ def test_a_lock_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_is_no_longer_ours_is_noticed(tmp_path: Path, *, replaced: bool) -> None:
     path = tmp_path / "watcher.db"
-    database = await anyio.to_thread.run_sync(SqliteDatabase, str(path))
+    database = await anyio.to_thread.run_sync(empty_file, path)
     await database.changed_elsewhere()
     await anyio.to_thread.run_sync(path.unlink)
     if replaced:
-        other = await anyio.to_thread.run_sync(SqliteDatabase, str(path))
+        other = await anyio.to_thread.run_sync(empty_file, path)
         await anyio.to_thread.run_sync(other.close)
     try:
         with pytest.raises(StateLost, match="deleted or replaced"):
@@ -301,8 +302,7 @@ async def test_a_file_that_is_no_longer_ours_is_noticed(tmp_path: Path, *, repla
 def test_a_disk_so_full_that_sqlite_calls_it_failed_is_told_as_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = str(tmp_path / "watcher.db")
-    database = SqliteDatabase(path)
+    database = empty_file(tmp_path / "watcher.db")
 
     def fail(work: Transaction) -> None:
         raise apsw.IOError("disk I/O error")

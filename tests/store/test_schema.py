@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.builders import create_tables
+from tests.builders import create_tables, event, tell
+from tests.store.cuts import contents
+from tests.store.databases import empty_file
 from watcher.errors import StoreError, WrongSchema
 from watcher.store import schema
 from watcher.store.database import Row, Transaction
-from watcher.store.schema import NEWEST, STEPS, open_state, step_up, version_of
+from watcher.store.ledger import Ledger
+from watcher.store.schema import NEWEST, STEPS, open_state, step_up, version_in_use
 from watcher.store.sqlite import MEMORY, SqliteDatabase
 
 NEXT_STEP = (
@@ -40,7 +44,7 @@ def columns(database: SqliteDatabase, table: str) -> list[Row]:
 
 
 def version(database: SqliteDatabase) -> int:
-    return database.transact(version_of)
+    return database.read(version_in_use)
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def test_an_empty_state_is_filled_by_whoever_comes_first(state: Path) -> None:
 
 
 def test_a_schema_built_in_one_go_is_the_one_built_step_by_step(tmp_path: Path) -> None:
-    at_once, by_steps = SqliteDatabase(MEMORY), SqliteDatabase(str(tmp_path / "w.db"))
+    at_once, by_steps = SqliteDatabase(MEMORY), empty_file(tmp_path / "w.db")
     at_once.transact(step_up(since=0, to=NEWEST, program="1.0"))
     for number in range(NEWEST):
         by_steps.transact(step_up(since=number, to=number + 1, program="1.0"))
@@ -82,7 +86,7 @@ def test_a_schema_built_in_one_go_is_the_one_built_step_by_step(tmp_path: Path) 
 
 @pytest.mark.usefixtures("newer")
 def test_a_state_brought_up_equals_one_built_new(tmp_path: Path) -> None:
-    old = SqliteDatabase(str(tmp_path / "old.db"))
+    old = empty_file(tmp_path / "old.db")
     old.transact(step_up(since=0, to=NEWEST, program="1.0"))
     old.close()
     brought_up, built = opened(tmp_path / "old.db"), opened(tmp_path / "new.db")
@@ -101,7 +105,7 @@ def lease(name: str, work: Transaction) -> None:
 @pytest.mark.usefixtures("newer")
 def test_a_copy_is_kept_before_the_schema_changes(state: Path) -> None:
     for name in ("kept", "kept too"):
-        database = SqliteDatabase(str(state))
+        database = empty_file(state)
         database.transact(create_tables)
         database.transact(partial(lease, name))
         database.close()
@@ -123,7 +127,7 @@ def test_a_copy_is_kept_before_the_schema_changes(state: Path) -> None:
 def test_a_step_that_fails_leaves_the_state_as_it_was(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = SqliteDatabase(str(state))
+    database = empty_file(state)
     database.transact(create_tables)
     before = tables(database)
     database.close()
@@ -152,7 +156,7 @@ def test_a_step_taken_by_another_process_meanwhile_is_not_taken_twice(state: Pat
 
 
 def make(state: Path, version: int, program: str) -> None:
-    database = SqliteDatabase(str(state))
+    database = empty_file(state)
 
     def work(transaction: Transaction) -> None:
         create_tables(transaction)
@@ -183,6 +187,89 @@ def test_only_the_daemon_takes_an_older_schema_up(state: Path) -> None:
     with pytest.raises(WrongSchema, match=r"start `watcher run` once to bring it up to date"):
         opened(state, program="2.0", change=False)
     assert not list(state.parent.glob("*.schema-*"))
+
+
+def beside(state: Path) -> dict[str, bytes]:
+    """Everything in the state's directory."""
+    return {one.name: one.read_bytes() for one in state.parent.iterdir()}
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["as it was left", "restored from a copy"])
+@pytest.mark.parametrize("change", [True, False], ids=["run", "ls"])
+def test_what_another_version_wrote_is_not_changed_by_a_byte(
+    state: Path, monkeypatch: pytest.MonkeyPatch, *, change: bool, restored: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*STEPS, NEXT_STEP))
+        patch.setattr(schema, "NEWEST", NEWEST + 1)
+        database = opened(state, program="2.0")
+        database.transact(partial(lease, "kept"))
+        if restored:
+            database.backup(str(state.with_name("copy")))
+        database.close()
+        if restored:
+            state.with_name("copy").replace(state)
+    before = beside(state)
+    with pytest.raises(WrongSchema, match=r"has schema 2, written by watcher 2\.0"):
+        opened(state, program="1.0", change=change)
+
+    assert beside(state) == before
+
+
+@pytest.mark.usefixtures("newer")
+def test_a_command_beside_an_older_state_changes_nothing_of_it(state: Path) -> None:
+    make(state, NEWEST, "1.0")
+    before = beside(state)
+    with pytest.raises(WrongSchema):
+        opened(state, program="2.0", change=False)
+
+    assert beside(state) == before
+
+
+def test_the_copy_kept_before_a_step_brings_everything_back_to_the_old_version(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(state, program="1.0")
+    database.transact(lambda work: tell(event(), "team")(Ledger(work)))
+    before = contents(database)
+    database.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*STEPS, NEXT_STEP))
+        patch.setattr(schema, "NEWEST", NEWEST + 1)
+        database = opened(state, program="2.0")
+        database.transact(partial(lease, "only in the new one"))
+        database.close()
+    with pytest.raises(WrongSchema):
+        opened(state, program="1.0")
+    state.with_name("watcher.db.schema-1").replace(state)
+    database = opened(state, program="1.0")
+    after = contents(database)
+    database.transact(partial(lease, "written to"))
+    database.close()
+
+    assert after == before
+
+
+@pytest.mark.usefixtures("newer")
+def test_two_that_bring_a_state_up_at_once_take_the_step_once(state: Path) -> None:
+    make(state, NEWEST, "1.0")
+    barrier = threading.Barrier(2)
+    found: list[int] = []
+
+    def bring_up() -> None:
+        barrier.wait()
+        database = opened(state, program="2.0")
+        found.append(version(database))
+        database.close()
+
+    threads = [threading.Thread(target=bring_up) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert found == [NEWEST + 1] * 2
+    assert state.with_name("watcher.db.schema-1").exists()
 
 
 # What is no state

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from watcher.app.plan import Plan, close_plan, looking_of, plan_of, register_configured
 from watcher.app.uptime import Uptime
-from watcher.clock import Clock
+from watcher.clock import Clock, Jumps
 from watcher.config import Settings, fingerprint, public_names
 from watcher.courier import ChannelCourier, Telling, Voice, sweep_absent
 from watcher.discovery import Discovery
@@ -34,6 +34,11 @@ Result = TypeVar("Result")
 LEASE = 15_000
 SECOND = 1_000
 PRUNE_AT_ONCE = 200
+# Seconds for which the clock must have gone steadily before anything is pruned by it: a machine
+# may begin with a wrong one, and what a clock ten years ahead lets go of is gone.
+STEADY_BEFORE_PRUNING = 3_600.0
+# A rest that an earlier process began ends this soon, in milliseconds.
+FRESH_TRY_WITHIN = 60 * SECOND
 # What a channel that is no longer configured had, if none is configured to say otherwise.
 GIVE_UP_AFTER = 72 * 3_600 * SECOND
 YEAR = 365 * 86_400 * SECOND
@@ -58,6 +63,10 @@ class App:
     couriers: dict[str, ChannelCourier] = field(default_factory=dict)
     plan_in_use: Plan | None = None
     _uptime: Uptime | None = None
+    _jumps: Jumps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._jumps = Jumps(self.clock)
 
     @property
     def plan_now(self) -> Plan:
@@ -171,18 +180,42 @@ class App:
         """Run a function of the ledger as one transaction."""
         return await self.database.transaction(lambda transaction: work(Ledger(transaction)))
 
-    async def begin(self, plan: Plan, *, spread: bool, void_leases: bool = False) -> None:
-        """Take the first plan into use: names published, leases taken, batches registered."""
-        await self._take(plan, spread=spread, void_leases=void_leases)
+    async def begin(
+        self, plan: Plan, *, spread: bool, void_leases: bool = False, end_rests: bool = False
+    ) -> None:
+        """Take the first plan into use: names published, leases taken, batches registered.
+
+        `end_rests`: channels that rest after failures are tried within a minute.
+        """
+
+        def rests(ledger: Ledger) -> None:
+            if end_rests:
+                # Where the process before sent to is not known. Not at once: one that is started
+                # again and again is to knock no more often at a channel that is down.
+                by = self.clock.now() + FRESH_TRY_WITHIN
+                for name in plan.telling:
+                    ledger.end_rest(name, self.clock.now(), by=by)
+
+        await self._take(plan, rests, spread=spread, void_leases=void_leases)
 
     async def reload(self, plan: Plan) -> tuple[list[AccountPoller], list[ChannelCourier]]:
-        """Swap to a plan; returns what is new. After a StoreError all is as it was."""
-        new = await self._take(plan, spread=False, void_leases=False)
+        """Swap to a plan; returns what is new. After a StoreError all is as it was.
+
+        A channel that leads elsewhere than before is tried at once; the others rest on.
+        """
+
+        def rests(ledger: Ledger) -> None:
+            for name, telling in plan.telling.items():
+                known = self.couriers.get(name)
+                if known is None or known.telling.address != telling.address:
+                    ledger.end_rest(name, self.clock.now(), by=self.clock.now())
+
+        new = await self._take(plan, rests, spread=False, void_leases=False)
         self.wake_all()
         return new
 
     async def _take(
-        self, plan: Plan, *, spread: bool, void_leases: bool
+        self, plan: Plan, rests: Callable[[Ledger], None], *, spread: bool, void_leases: bool
     ) -> tuple[list[AccountPoller], list[ChannelCourier]]:
         """All that can fail, then the swap."""
         pollers, couriers = self._built(plan)
@@ -194,6 +227,7 @@ class App:
             self.uptime.keep(ledger)
             self._publish(ledger, plan)
             self._take_leases(ledger, plan, now)
+            rests(ledger)
             register_configured(ledger, plan, now)
 
         await self.write(work)
@@ -221,17 +255,28 @@ class App:
         self._take_leases(ledger, self.plan_now, now)
         self.uptime.keep(ledger)
 
+    def notice_jump(self) -> bool:
+        """Whether the wall clock has jumped since this was last asked: it was set, or we slept."""
+        jump = self._jumps.since_last()
+        if jump:
+            self.log.warning("the clock jumped", seconds=round(jump / SECOND))
+        return bool(jump)
+
     async def tidy(self) -> None:
         """Drop what waits for channels long gone, and let go of what ended long ago."""
+        self.notice_jump()
         now, plan, uptime = self.clock.now(), self.plan_now, self.uptime()
         settings = plan.settings
+        steady = self._jumps.steady_for() >= STEADY_BEFORE_PRUNING
         patience = max(
             (channel.give_up_after for channel in settings.channels.values()),
             default=GIVE_UP_AFTER,
         )
 
         def work(ledger: Ledger) -> dict[str, int]:
-            ledger.prune(now, keep=settings.retention.keep, stub_keep=YEAR, limit=PRUNE_AT_ONCE)
+            if steady:
+                keep = settings.retention.keep
+                ledger.prune(now, keep=keep, stub_keep=YEAR, limit=PRUNE_AT_ONCE)
             return sweep_absent(
                 ledger, list(settings.channels), now, uptime, give_up_after=patience
             )

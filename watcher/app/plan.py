@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
+from pydantic import SecretStr
 
 from watcher.cadence import Pace
 from watcher.clock import Clock
@@ -102,13 +103,15 @@ def telling_of(
 ) -> Telling:
     """A channel as the courier needs it. Raises ConfigError that never shows the URL."""
     channel = settings.channels[name]
-    notifier = open_notifier(settings, name, redactor, clock, log)
+    address = channel.url_secret()
+    notifier = open_notifier(settings, name, redactor, clock, log, address=address)
     return Telling(
         name,
         notifier,
         digest_wait=channel.digest_wait,
         digest_interval=channel.digest_interval,
         give_up_after=channel.give_up_after,
+        address=address,
     )
 
 
@@ -126,13 +129,22 @@ async def close_looking(looking: Looking) -> None:
 
 
 def open_notifier(
-    settings: Settings, name: str, redactor: Redactor, clock: Clock, log: Log | None = None
+    settings: Settings,
+    name: str,
+    redactor: Redactor,
+    clock: Clock,
+    log: Log | None = None,
+    *,
+    address: SecretStr | None = None,
 ) -> AppriseNotifier:
-    """A configured channel's way out. Raises ConfigError that never shows the URL."""
+    """A configured channel's way out. Raises ConfigError that never shows the URL.
+
+    `address` is its URL where that was read already.
+    """
     channel = settings.channels[name]
     return AppriseNotifier(
         name,
-        channel.url_secret(),
+        channel.url_secret() if address is None else address,
         redactor=redactor,
         clock=clock,
         emoji=channel.emoji if isinstance(channel.emoji, bool) else "auto",

@@ -6,13 +6,14 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from watcher.cli.options import Common, common_options
 from watcher.errors import WatcherError
+from watcher.text import ELLIPSIS, clean_line, clean_lines
 from watcher.version import __version__
 
 # Name, module, and the line in `--help`: none of the modules is imported to show it.
@@ -119,31 +120,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    debug = "--debug" in arguments
+    debug, common = "--debug" in arguments, Common()
+
+    def strike(text: str) -> str:
+        return _without_keys(common.redactor.strike(text), arguments)
+
+    for argument in arguments:
+        # Python passes on bytes that are no text as lone surrogates, which nothing else takes.
+        if not _is_text(argument):
+            _say(f"an argument is not text in this encoding: {clean_line(argument, 60)!a}", strike)
+            return 2
     try:
-        result: Any = root.main(arguments, prog_name="watcher", standalone_mode=False)
+        result: Any = root.main(arguments, prog_name="watcher", standalone_mode=False, obj=common)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
-        _say(error.format_message().rstrip(".").replace("\n", " "))
+        _say(error.format_message().rstrip(".").replace("\n", " "), strike)
         return 2
     except WatcherError as error:
-        _say(str(error), traceback=debug)
+        _say(str(error), strike, traceback=debug)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the command line's last resort
-        _say(f"our own fault, please report it: {type(error).__name__}: {error}", traceback=debug)
+        told = f"our own fault, please report it: {type(error).__name__}: {error}"
+        _say(told, strike, traceback=debug)
         if not debug:
-            _say("run it again with --debug for the whole story")
+            _say("run it again with --debug for the whole story", strike)
         return 1
     return result if isinstance(result, int) else 0
 
 
-def _say(text: str, *, traceback: bool = False) -> None:
+def _is_text(argument: str) -> bool:
+    return argument.isascii() or argument == argument.encode("utf-8", "replace").decode()
+
+
+def _without_keys(text: str, arguments: list[str]) -> str:
+    """The text without what of the arguments is a key or a channel's URL in the wrong place."""
+    from watcher.redaction import begins_like_a_key
+
+    for argument in arguments:
+        for part in (argument, argument.partition("=")[2], argument.partition("/")[0]):
+            if part in text and ("://" in part or begins_like_a_key(part)):
+                text = text.replace(part, ELLIPSIS)
+    return text
+
+
+def _say(text: str, strike: Callable[[str], str], *, traceback: bool = False) -> None:
+    """Tell of a mistake; what it repeats of arguments and answers cannot steer the terminal."""
+    said = f"watcher: {text}"
     if traceback:
         from traceback import format_exc
 
-        click.echo(format_exc(), err=True, nl=False)
-    click.echo(f"watcher: {text}", err=True)
+        said = format_exc() + said
+    click.echo(clean_lines(strike(said)), err=True)
 
 
 def _forget_output() -> None:

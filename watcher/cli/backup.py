@@ -9,6 +9,10 @@ import click
 from watcher.cli.options import Common, common_options
 from watcher.cli.output import note
 from watcher.errors import StoreError, UsageError
+from watcher.text import clean_line
+
+# Longer than a path can be.
+PATH_SHOWN = 5_000
 
 
 @click.command(name="backup")
@@ -16,12 +20,17 @@ from watcher.errors import StoreError, UsageError
 @common_options(json=False)
 def command(*, common: Common, file: Path) -> None:
     """Write a consistent copy of the state to FILE, which must not exist yet."""
-    if file.exists():
-        raise UsageError(f"{file} exists already: name a new file")
+    shown = clean_line(str(file), PATH_SHOWN)
+    try:
+        exists = file.exists()
+    except OSError as error:
+        raise UsageError(f"{shown}: {(error.strerror or '').lower()}: name a new file") from None
+    if exists:
+        raise UsageError(f"{shown} exists already: name a new file")
     if not file.absolute().parent.is_dir():
-        raise UsageError(f"{file}: there is no directory {file.absolute().parent}")
+        raise UsageError(f"{shown}: there is no directory {file.absolute().parent}")
     with common.client().opened(create=False) as client:
         if not client.exists:
             raise StoreError(f"there is no state at {client.settings.state} to copy")
         client.database.backup(str(file))
-        note(f"copied {client.settings.state} to {file} ({file.stat().st_size:,} bytes)")
+        note(f"copied {client.settings.state} to {shown} ({file.stat().st_size:,} bytes)")

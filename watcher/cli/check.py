@@ -11,6 +11,7 @@ from watcher.cli.options import Common, common_options
 from watcher.cli.output import note, print_json, styled, without_owner
 from watcher.cli.told import gaps
 from watcher.errors import ConfigError, StoreError, Unauthorized, WatcherError
+from watcher.store import place
 from watcher.text import plural
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ def command(*, common: Common, offline: bool) -> int:
     """
     settings = common.settings()
     results = [_configuration(settings), _state(settings)]
-    results += _accounts(settings, offline=offline)
+    results += _accounts(settings, common, offline=offline)
     results += [_channel(settings, name) for name in settings.channels]
     codes = [result.pop("code") for result in results]
     if common.json:
         print_json(results)
     else:
         _print(settings, results)
-    for warning in settings.warnings:
-        note(f"warning: {warning}")
+    for warning in (*settings.warnings, place.warning(settings.state)):
+        if warning is not None:
+            note(f"warning: {warning}")
     # Whatever else is wrong with an answer, the provider did not give one that we can use.
     codes = [code if code in {0, 1, 2, 3} else 5 for code in codes]
     return next((code for code in (2, 3, 5, 1) if code in codes), 0)
@@ -76,7 +78,7 @@ def _state(settings: Settings) -> dict[str, Any]:
         if state_exists(settings.state):
             open_state(settings.state, program=__version__, change=False).close()
         else:
-            _check_place(Path(settings.state))
+            _check_place(Path(place.settled(settings.state)))
     except StoreError as error:
         return _result("state", settings.state, error)
     return _result("state", settings.state)
@@ -86,23 +88,22 @@ def _check_place(state: Path) -> None:
     """Whether the state could be made: the nearest directory that exists must be ours to write."""
     import os
 
-    folder = next(parent for parent in state.parents if parent.exists())
+    folder = place.nearest_folder(state)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         message = f"cannot create {state}: {folder} is not writable; name another with --state"
         raise StoreError(message)
 
 
-def _accounts(settings: Settings, *, offline: bool) -> list[dict[str, Any]]:
+def _accounts(settings: Settings, common: Common, *, offline: bool) -> list[dict[str, Any]]:
     import anyio
 
     from watcher.app import App
     from watcher.clock import SystemClock
     from watcher.log import get
-    from watcher.redaction import Redactor
     from watcher.store.sqlite import MEMORY, SqliteDatabase
 
     database = SqliteDatabase(MEMORY)
-    app = App(database, SystemClock(), get("check"), Redactor())
+    app = App(database, SystemClock(), get("check"), common.redactor)
     results: dict[str, dict[str, Any]] = {}
 
     async def one(name: str) -> None:

@@ -28,7 +28,7 @@ def command(*, common: Common, notify: str | None) -> int:
     from watcher.cli.rehearsal import Rehearsal, Screen
 
     channel = None if notify is None else named_channel(common.settings(), notify)[1]
-    rehearsal = Rehearsal(Screen(), channel, debug=common.debug)
+    rehearsal = Rehearsal(Screen(), channel, common.redactor, debug=common.debug)
     anyio.run(rehearsal.run)
     click.echo()
     for what, how in NEXT:

@@ -20,7 +20,7 @@ from watcher.cli.output import (
 )
 from watcher.errors import UsageError
 from watcher.model import Event
-from watcher.text import local
+from watcher.text import clean_line, local
 
 if TYPE_CHECKING:
     from watcher.client import LocalClient
@@ -92,8 +92,7 @@ def parse_moment(text: str, now: int) -> int:
     try:
         moment = int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except (ValueError, OverflowError):
-        message = (
-            f"--since {text!r}: write a length of time (2h) or a moment (2026-11-21T12:00:00Z)"
-        )
+        wanted = "write a length of time (2h) or a moment (2026-11-21T12:00:00Z)"
+        message = f"--since {clean_line(text, 60)!r}: {wanted}"
         raise UsageError(message) from None
     return moment

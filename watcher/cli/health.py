@@ -24,6 +24,8 @@ def command(*, common: Common) -> int:
         elif "at" in daemon.beat:
             ago = span(max(0, client.clock.now() - int(daemon.beat["at"])))
             text = f"no daemon on {client.settings.state}; the last was alive {ago} ago"
+            if daemon.silent:
+                text = f"daemon pid {daemon.pid}: has written nothing for {ago}: see its log"
         else:
             text = f"no daemon on {client.settings.state}"
         if common.json:

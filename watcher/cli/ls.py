@@ -12,6 +12,7 @@ from watcher.cli.output import (
     clean,
     note,
     note_missing_state,
+    note_unreadable,
     print_json,
     print_table,
     progress_text,
@@ -51,11 +52,12 @@ def command(
     """List the open batches: status, progress, age, time until expiry."""
     ended_wanted = all_ or any(Status(one).terminal for one in status)
     with common.client().opened(create=False) as client:
-        batches = []
+        batches: list[Batch] = []
+        unreadable: list[str] = []
         note_missing_state(client)
         if client.exists:
-            batches = client.read(
-                lambda ledger: ledger.batches.watched(open_only=not ended_wanted, account=account)
+            batches, unreadable = client.read(
+                lambda ledger: ledger.batches.listed(open_only=not ended_wanted, account=account)
             )
         names = client.directory().accounts
         batches = [
@@ -76,6 +78,7 @@ def command(
             _print(batches, now, set(names))
             if client.exists and not batches:
                 note("no batch to show" if all_ else "no open batch (--all shows ended ones)")
+        note_unreadable(unreadable)
         warn_of_dead(client)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from watcher.client import LocalClient
     from watcher.config import Settings
+    from watcher.redaction import Redactor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Of the parameters that hold them, so that none clashes with a command's own.
@@ -27,6 +28,16 @@ class Common:
     state: str | None = None
     debug: bool = False
     json: bool = False
+    _redactor: Redactor | None = field(default=None, init=False, repr=False)
+
+    @property
+    def redactor(self) -> Redactor:
+        """The process's own: what it knows is struck out of the log and out of its last words."""
+        if self._redactor is None:
+            from watcher.redaction import Redactor
+
+            self._redactor = Redactor()
+        return self._redactor
 
     def settings(self) -> Settings:
         """The settings in force. Raises ConfigError, or StoreError for a state closed to us."""

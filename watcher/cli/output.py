@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.model import Batch, DeliveryState, Outcome, Severity, Status
-from watcher.text import clean_line, plural, shorten
+from watcher.text import clean_line, clean_lines, harmless_json, plural, shorten
 
 if TYPE_CHECKING:
     from watcher.client import LocalClient
@@ -45,7 +45,9 @@ def print_json_line(document: object) -> None:
 def _dumped(document: object, **options: Any) -> str:
     # A stream that cannot carry every character gets escapes, which mean the same.
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
-    return json.dumps(document, ensure_ascii=not encoding.startswith("utf"), **options)
+    return harmless_json(
+        json.dumps(document, ensure_ascii=not encoding.startswith("utf"), **options)
+    )
 
 
 def at_person() -> bool:
@@ -206,9 +208,17 @@ def note_missing_state(client: LocalClient) -> None:
         note(f"there is no state at {client.settings.state} yet")
 
 
+def note_unreadable(keys: Sequence[str]) -> None:
+    """Name the batches whose rows a later version wrote, or somebody damaged."""
+    if keys:
+        named = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+        many = plural(len(keys), "batch")
+        note(f"{many} cannot be read, written by a later version or damaged: {named}")
+
+
 def note(text: str) -> None:
     """A line for people, on standard error."""
-    click.echo(text, err=True)
+    click.echo(clean_lines(text), err=True)
 
 
 def warn_of_dead(client: LocalClient) -> None:

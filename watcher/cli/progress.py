@@ -18,7 +18,7 @@ from watcher.cli.output import (
     status_text,
 )
 from watcher.model import Batch
-from watcher.text import span
+from watcher.text import clean_line, span
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 # What status, bar and age take.
 BESIDE_THE_NAME = 50
+# A longer name would be folded, and a line of it could look like one of ours.
+NAME_LENGTH = 60
 
 
 class Progress:
@@ -47,7 +49,7 @@ class Progress:
             self._live = _live()
             self._live.start()
         console, now = self._live.console, time.time_ns() // 1_000_000
-        longest = max((len(batch.name or batch.key) for batch in batches), default=0)
+        longest = max((len(_subject(batch)) for batch in batches), default=0)
         if longest + BESIDE_THE_NAME <= console.width:
             shown: Table | Group = table(batches, now)
         else:
@@ -73,6 +75,11 @@ class Progress:
             note("  ".join(part for part in parts if part))
 
 
+def _subject(batch: Batch) -> str:
+    """Its name, cut as messages cut it; a key is never cut."""
+    return clean_line(batch.name or "", NAME_LENGTH) or clean(batch.key)
+
+
 def _live() -> Any:
     from rich.console import Console
     from rich.live import Live
@@ -89,13 +96,13 @@ def stacked(batches: Sequence[Batch], now: int, *, most: int) -> Group:
     shown = sorted(batches, key=lambda batch: batch.ended)[:most]
     lines = []
     for batch in shown:
-        lines.append(Text(batch.name or batch.key, overflow="fold"))
+        lines.append(Text(_subject(batch), overflow="fold"))
         told = (
             ("  ", ""),
             (f"{status_text(batch):<12}", COLOURS[severity_of_batch(batch)]),
             (f"{bar(batch.counts.progress)}  ", ""),
             (span(_age(batch, now)), "dim"),
-            (f"  {batch.last_error or '' if not batch.ended else ''}", "yellow"),
+            (f"  {clean(batch.last_error) if not batch.ended else ''}", "yellow"),
         )
         lines.append(Text.assemble(*told, no_wrap=True, overflow="ellipsis"))
     if len(batches) > len(shown):
@@ -123,11 +130,11 @@ def table(batches: Sequence[Batch], now: int) -> Table:
     shown = sorted(batches, key=lambda batch: batch.ended)[:MOST_ROWS]
     for batch in shown:
         grid.add_row(
-            Text(batch.name or batch.key),
+            Text(_subject(batch)),
             Text(status_text(batch), style=COLOURS[severity_of_batch(batch)]),
             Text(bar(batch.counts.progress)),
             Text(span(_age(batch, now)), style="dim"),
-            Text(batch.last_error or "" if not batch.ended else "", style="yellow"),
+            Text(clean(batch.last_error) if not batch.ended else "", style="yellow"),
         )
     if len(batches) > len(shown):
         grid.add_row(Text(f"and {len(batches) - len(shown)} more", style="dim"))

@@ -137,17 +137,23 @@ class Rehearsal:
     """One run of the demo."""
 
     def __init__(
-        self, screen: Screen, channel: ChannelSettings | None, *, debug: bool = False
+        self,
+        screen: Screen,
+        channel: ChannelSettings | None,
+        redactor: Redactor,
+        *,
+        debug: bool = False,
     ) -> None:
         self._screen = screen
         self._channel = channel
+        self._redactor = redactor
         self._debug = debug
         # What went wrong with the real channel, one line each.
         self.notes: list[str] = []
 
     async def run(self) -> None:
         """Play it to its end."""
-        clock, redactor = SystemClock(), Redactor()
+        clock, redactor = SystemClock(), self._redactor
         if self._debug:
             configure(debug=True, json=None, redactor=redactor, stream=sys.stderr)
         simulation = Simulation(clock.now)

@@ -38,16 +38,15 @@ def command(*, common: Common, once: bool) -> int:
     from watcher.clock import SystemClock
     from watcher.daemon import check_urls
     from watcher.log import configure, get
-    from watcher.redaction import Redactor
     from watcher.store.lock import StateLock
 
     with _early_signals():
         settings = common.settings()
-        redactor = Redactor()
+        redactor = common.redactor
         configure(debug=common.debug, json=None, redactor=redactor)
         log = get("daemon")
+        _make_place(settings, log)
         lock = StateLock(settings.state)
-        _make_place(settings)
         try:
             if not once:
                 settings = _stand_by(settings, common, lock, log)
@@ -93,20 +92,16 @@ def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-def _make_place(settings: Settings) -> None:
+def _make_place(settings: Settings, log: Any) -> None:
     """Make the state's directory: its lock comes before its file."""
     from pathlib import Path
 
-    from watcher.errors import StoreError
+    from watcher.store import place
 
-    folder = Path(settings.state).parent
-    try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot create {folder}: {(error.strerror or '').lower()}; name another with --state"
-        ) from error
+    place.make_folder(Path(place.settled(settings.state)).parent)
+    warning = place.warning(settings.state)
+    if warning is not None:
+        log.warning(warning)
 
 
 def _open(kind: type[App], clock: Any, settings: Settings, redactor: Any, log: Any) -> App:

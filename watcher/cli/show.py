@@ -118,7 +118,9 @@ def _print_field(label: str, text: str) -> None:
 
 def _looks(batch: Batch, client: LocalClient) -> str:
     now = client.clock.now()
-    last = "" if batch.last_look_at is None else f", last {span(now - batch.last_look_at)} ago"
+    last = (
+        "" if batch.last_look_at is None else f", last {span(max(0, now - batch.last_look_at))} ago"
+    )
     if batch.removed_at is not None or batch.next_look_at is None:
         following = ", no more to come"
     elif batch.next_look_at <= now:

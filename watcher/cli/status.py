@@ -173,7 +173,10 @@ def _print(client: LocalClient, document: dict[str, Any]) -> None:
             said += styled(f", stuck: {', '.join(daemon['stuck'])}", fg="red")
     elif "at" in beat:
         ago = span(max(0, client.clock.now() - int(beat["at"])))
-        said = styled(f"none: start watcher run (the last was alive {ago} ago)", fg="red")
+        said = f"none: start watcher run (the last was alive {ago} ago)"
+        if client.daemon().silent:
+            said = f"pid {beat['pid']} has written nothing for {ago}: see its log"
+        said = styled(said, fg="red")
     else:
         said = styled("none: start watcher run", fg="red")
     click.echo(f"configuration  {document['configuration'] or 'none'}")

@@ -14,6 +14,7 @@ from watcher.model import TryOutcome
 
 if TYPE_CHECKING:
     from watcher.config import Settings
+    from watcher.redaction import Redactor
 
 
 @click.command(name="test")
@@ -35,7 +36,7 @@ def command(*, common: Common, channels: tuple[str, ...], all_: bool) -> int:
     for name in names:
         if name not in settings.channels:
             raise UsageError(no_such_channel(name, settings.channels))
-    results = anyio.run(_test_all, settings, names)
+    results = anyio.run(_test_all, settings, common.redactor, names)
     if common.json:
         print_json(results)
     else:
@@ -50,13 +51,15 @@ def command(*, common: Common, channels: tuple[str, ...], all_: bool) -> int:
     return 0 if all(result["ok"] for result in results) else 1
 
 
-async def _test_all(settings: Settings, names: list[str]) -> list[dict[str, Any]]:
+async def _test_all(
+    settings: Settings, redactor: Redactor, names: list[str]
+) -> list[dict[str, Any]]:
     import anyio
 
     results: dict[str, dict[str, Any]] = {}
 
     async def one(name: str) -> None:
-        error = await _test(settings, name)
+        error = await _test(settings, redactor, name)
         results[name] = {"what": "channel", "name": name, "ok": error is None, "error": error}
 
     async with anyio.create_task_group() as tasks:
@@ -65,7 +68,7 @@ async def _test_all(settings: Settings, names: list[str]) -> list[dict[str, Any]
     return [results[name] for name in names]
 
 
-async def _test(settings: Settings, name: str) -> str | None:
+async def _test(settings: Settings, redactor: Redactor, name: str) -> str | None:
     """What went wrong with one channel, None if nothing."""
     import anyio
 
@@ -73,15 +76,14 @@ async def _test(settings: Settings, name: str) -> str | None:
     from watcher.clock import SystemClock
     from watcher.message import test_message
     from watcher.notify.channel import DEADLINE
-    from watcher.redaction import Redactor
 
     try:
-        notifier = open_notifier(settings, name, Redactor(), SystemClock())
+        notifier = open_notifier(settings, name, redactor, SystemClock())
     except ConfigError as error:
         return str(error)
     try:
         with anyio.move_on_after(DEADLINE):
-            sent = await notifier.send(test_message(name, settings.instance))
+            sent = await notifier.send(test_message(name, settings.instance, notifier.style))
             return None if sent.outcome is TryOutcome.DELIVERED else (sent.error or "not taken")
         return f"no answer within {DEADLINE:.0f} s"
     finally:

@@ -104,6 +104,7 @@ def command(
         seconds=seconds,
         notify=notify,
         debug=common.debug,
+        redactor=common.redactor,
         known={batch.key: batch for batch in known},
     )
     if not keys:
@@ -228,13 +229,13 @@ def _print(end: End, *, as_json: bool) -> None:
 
 def _line(batch: Batch) -> str:
     status = styled(status_text(batch), fg=COLOURS[severity_of_batch(batch)])
-    parts = [batch.key, status]
+    parts = [clean(batch.key), status]
     if batch.counts.total is not None:
         parts.append(progress_text(batch))
     if batch.results.output:
-        parts.append(f"results: {batch.results.output}")
+        parts.append(f"results: {clean(batch.results.output)}")
     if batch.results.errors:
-        parts.append(f"errors: {batch.results.errors}")
+        parts.append(f"errors: {clean(batch.results.errors)}")
     if batch.problems:
         parts.append(clean(batch.problems[0].message or batch.problems[0].code))
     if batch.reason:

@@ -23,7 +23,6 @@ from watcher.daemon import LEASE_EVERY, Loops
 from watcher.errors import ConfigError
 from watcher.log import configure, get
 from watcher.model import Batch
-from watcher.redaction import Redactor
 from watcher.store.batches import Registering
 from watcher.store.ledger import Ledger
 from watcher.store.schema import open_state
@@ -33,7 +32,7 @@ from watcher.version import __version__
 
 def alone(waiting: Waiting) -> End:
     """Look until it is over. Raises ConfigError where a key or a channel cannot be used."""
-    redactor = Redactor()
+    redactor = waiting.redactor
     if waiting.debug:
         configure(debug=True, json=None, redactor=redactor)
     settings = settings_for(waiting)

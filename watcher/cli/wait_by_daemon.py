@@ -128,12 +128,11 @@ async def _tell_ends(waiting: Waiting, events: Sequence[Event]) -> list[str]:
     from watcher.clock import SystemClock
     from watcher.message import render
     from watcher.model import TryOutcome
-    from watcher.redaction import Redactor
 
     settings, error = waiting.settings, "no answer in time"
     _, channel = named_channel(settings, waiting.notify or "")
     own = settings.model_copy(update={"channels": {OWN_CHANNEL: channel}})
-    notifier = open_notifier(own, OWN_CHANNEL, Redactor(), SystemClock())
+    notifier = open_notifier(own, OWN_CHANNEL, waiting.redactor, SystemClock())
     left = list(events)
     try:
         with anyio.move_on_after(NOTIFY_WITHIN):

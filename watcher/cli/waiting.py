@@ -10,6 +10,7 @@ from watcher.cli.progress import Progress
 from watcher.config import Settings
 from watcher.lifecycle import NEVER_FOUND, NEVER_FOUND_LOOKS
 from watcher.model import Account, Batch, Outcome, Status
+from watcher.redaction import Redactor
 
 OK, UNUSABLE, CREDENTIAL, NO_SUCH_BATCH, UNREACHABLE = 0, 2, 3, 4, 5
 FAILED, TIMEOUT, PARTIAL = 6, 7, 8
@@ -74,12 +75,13 @@ class Waiting:
     any_: bool = False
     fail_fast: bool = False
     seconds: float | None = None
-    # The name of a channel, or an Apprise URL.
-    notify: str | None = None
+    # The name of a channel, or an Apprise URL, which is a secret.
+    notify: str | None = field(default=None, repr=False)
     debug: bool = False
     # Ended batches, by key, that are not looked at any more.
     known: Mapping[str, Batch] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    redactor: Redactor = field(default_factory=Redactor)
     _began: float = field(default_factory=time.monotonic)
 
     @property

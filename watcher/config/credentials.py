@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from watcher.config import files
-from watcher.config.kinds import shown_variable
+from watcher.config.kinds import shown_path, shown_variable
 from watcher.errors import ConfigError
 
 # The longest known are signed tokens of some 4 KiB.
@@ -91,11 +92,18 @@ class Secret:
         given = files.expanded(self.file or "")
         if given.is_absolute():
             return given
-        if len(given.parts) == 1:
+        directory = self.surroundings.directory
+        if self._is_bare:
             for store in self.surroundings.secret_stores:
-                if (store / given).is_file():
+                if _is_file(store / given):
                     return store / given
-        return (self.surroundings.directory or Path.cwd()) / given
+            # Whoever filled the working directory must not be able to name the secret.
+            return (directory or self.surroundings.run_secrets) / given
+        return (directory or Path.cwd()) / given
+
+    @property
+    def _is_bare(self) -> bool:
+        return os.path.basename(self.file or "") == self.file  # noqa: PTH119 - ./name is not bare
 
     def warning(self) -> str | None:
         """What is wrong with how its file is kept, None if nothing."""
@@ -114,20 +122,24 @@ class Secret:
         try:
             raw = files.read(path, most_bytes=MOST_BYTES).raw
         except FileNotFoundError:
-            raise ConfigError(f"{self.owner}: no file {path}{self._searched()}") from None
+            no_file = f"no file {shown_path(path)}{self._searched()}"
+            raise ConfigError(f"{self.owner}: {no_file}") from None
         except OSError as error:
-            raise ConfigError(f"{self.owner}: {path} cannot be read: {error.strerror}") from None
+            # A key in place of a path may be too long for one.
+            shown = shown_path(path) if self._seen is None else path
+            raise ConfigError(f"{self.owner}: {shown} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise ConfigError(f"{self.owner}: {path} {error}") from None
         # What is not ASCII is refused by `read`, however it was encoded.
         return raw.decode("utf-8", "replace")
 
     def _searched(self) -> str:
-        if len(Path(self.file or "").parts) > 1:
-            return f": create it, or correct {self.key}_file"
         stores = self.surroundings.secret_stores
+        others = [str(store) for store in stores if store != self.path().parent]
+        if not self._is_bare or not others:
+            return f": create it, or correct {self.key}_file"
         restart = " (a systemd credential comes with a restart)" if len(stores) > 1 else ""
-        names = " and ".join(str(store) for store in stores)
+        names = " and ".join(others)
         return f", nor one of that name in {names}: create it, or correct {self.key}_file{restart}"
 
     def _missing(self) -> str:
@@ -153,3 +165,13 @@ class Secret:
             return None
         # The inode tells a file put in place of another, the change time a mended permission.
         return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        # A key in place of a name may be longer than a name can be.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -137,7 +138,13 @@ def _state_of(text: str, asker: str, origin: Path) -> Path:
             )
         raise ConfigError(f'{asker}: not a path: write one, as in "{STATE_NAME}"')
     path = origin / expanded(text)
-    if text.endswith(("/", os.sep)) or path.is_dir():
+    try:
+        is_directory = path.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ConfigError(f"{asker}: the name of the file is too long: write another") from None
+    if text.endswith(("/", os.sep)) or is_directory:
         path = path / STATE_NAME
     return Path(os.path.normpath(path.absolute()))
 

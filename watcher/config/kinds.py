@@ -6,7 +6,6 @@ instead. None repeats what it was given: it may be a secret in the wrong place.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainValidator, SecretStr
@@ -77,6 +77,15 @@ def shown(word: str) -> str:
     """A word as it may stand in a message: an ellipsis for what might be a secret."""
     suspect = looks_like_a_secret(word) or any(map(mixes_letters_and_digits, _RUN.findall(word)))
     return ELLIPSIS if suspect else word
+
+
+def shown_path(path: Path) -> str:
+    """The path of a file that is not there, up to where it may be a secret written in its place."""
+    parts = path.parts
+    for position, part in enumerate(parts):
+        if looks_like_a_secret(part):
+            return str(Path(*parts[:position], ELLIPSIS))
+    return str(path)
 
 
 def shown_variable(name: str) -> str | None:
@@ -299,16 +308,6 @@ def _headers(value: object) -> dict[str, SecretStr]:
             raise Unusable('must have a text in quotes for each header: { name = "value" }')
         headers[name] = SecretStr(item.strip())
     return headers
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host of a URL is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 Text = Annotated[str, PlainValidator(_text)]

@@ -40,13 +40,13 @@ from watcher.config.kinds import (
     PositiveDuration,
     Text,
     Words,
-    is_loopback,
     number,
     suggestion,
     whole,
 )
 from watcher.errors import ConfigError
 from watcher.providers import PROVIDERS, ProviderOptions, build
+from watcher.providers.addresses import is_loopback
 from watcher.routing import Route
 
 SECOND = 1_000
@@ -92,7 +92,8 @@ class AccountSettings(Section):
     api_key_env: OptionalVariable = None
     api_key_file: OptionalPath = None
     api_key: OptionalSecret = None
-    base_url: OptionalLongText = None
+    # Not shown: a gateway's may hold its token.
+    base_url: OptionalLongText = Field(default=None, repr=False)
     organization: OptionalText = None
     project: OptionalText = None
     # Their values are secrets: a gateway's key travels here as often as not.

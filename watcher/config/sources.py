@@ -65,6 +65,9 @@ def read_document(path: Path | None) -> Document:
         ) from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
+    except ValueError:
+        # Python reads no number of more than 4,300 digits.
+        raise ConfigError(f"{path}: is not valid TOML: a number has too many digits") from None
     return Document(path, table, contents.open_to_all)
 
 

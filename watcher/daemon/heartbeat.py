@@ -12,6 +12,7 @@ from watcher.app import App
 from watcher.errors import Garbled, WatcherError
 from watcher.model import Request
 from watcher.providers.wire import Wire
+from watcher.redaction import secrets_of_address
 from watcher.version import __version__
 
 HEARTBEAT_TIMEOUT = 5.0
@@ -45,7 +46,7 @@ class Heartbeat:
         self._due_at = moment + every
         try:
             url = (await anyio.to_thread.run_sync(heartbeat.url_secret)).get_secret_value()
-            self.app.redactor.add(url)
+            self.app.redactor.add(*secrets_of_address(url))
             with suppress(Garbled):
                 # What it says is of no interest, JSON or not.
                 await self._wire.send(Request("GET", url))

@@ -12,8 +12,10 @@ from anyio.abc import TaskGroup
 
 from watcher.app import App
 from watcher.courier import ChannelCourier
-from watcher.errors import StateLost, StoreError
-from watcher.model import Message, Severity
+from watcher.errors import StateDamaged, StateLost, StoreError
+from watcher.message import notice
+from watcher.model import Message, Severity, TryOutcome
+from watcher.notify import Notifier
 from watcher.poller import AccountPoller
 from watcher.wake import Wake
 
@@ -29,6 +31,8 @@ STUCK_AFTER = 180.0
 # A state that fails for this long is told to the operators directly, at most once an hour.
 STORE_TROUBLE_TOLD_AFTER = 60.0
 STORE_TROUBLE_TOLD_EVERY = 3600.0
+# What is told past the outbox may hold up the end of the process for so long.
+LAST_WORD_WITHIN = 20.0
 
 
 @dataclass(slots=True)
@@ -40,8 +44,8 @@ class Loops:
     turned: dict[str, float] = field(default_factory=dict)
     _store_failing_since: float | None = None
     _store_trouble_told_at: float | None = None
-    # Why the process must end, when the state's file is no longer ours.
-    lost: StateLost | None = None
+    # Why the process must end: the state's file is no longer ours, or no longer sound.
+    lost: StateLost | StateDamaged | None = None
     _tasks: TaskGroup | None = None
     _stopped: anyio.Event = field(default_factory=anyio.Event)
     # What wakes each loop that runs, those a reload has taken away included.
@@ -146,6 +150,10 @@ class Loops:
         self._store_failing_since = None
 
     async def _notice(self) -> None:
+        if self.app.notice_jump():
+            # Leases may have run out by the new time, and waits end at other moments.
+            await self.renew()
+            self.app.wake_all()
         if await self.app.database.changed_elsewhere():
             self.app.wake_all()
 
@@ -154,14 +162,21 @@ class Loops:
         """The guard around one turn of a loop: one that ends would be missed by nobody."""
         try:
             yield
-        except StateLost as error:
-            self.lost = error
-            self.app.log.critical("state lost", error=str(error))
-            self.stop()
+        except (StateLost, StateDamaged) as error:
+            self._end_with(error)
         except StoreError as error:
             self._store_trouble(error)
         except Exception:
             self.app.log.exception("loop failed", loop=name)
+
+    def _end_with(self, error: StateLost | StateDamaged) -> None:
+        """Waiting cannot help: the operators are told past the outbox, and the process ends."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        self.app.log.critical("state lost", error=str(error))
+        self._tell_operators(f"Nothing is watched or told until this is put right: {error}")
+        self.stop()
 
     def _store_trouble(self, error: StoreError) -> None:
         """The loops wait; after a minute the operators are told past the outbox."""
@@ -176,14 +191,29 @@ class Loops:
             return
         self._store_trouble_told_at = moment
         app.log.error("state trouble goes on", error=str(error))
-        instance = app.plan_now.settings.instance
-        message = Message(
-            f"WATCHER on {instance}: state trouble",
-            f"Nothing is recorded or told meanwhile, and nothing is lost: {error}",
-            Severity.FAILURE,
-        )
+        self._tell_operators(f"Nothing is recorded or told meanwhile, and nothing is lost: {error}")
+
+    def _tell_operators(self, text: str) -> None:
+        """Send a line through the channels of trouble, past the outbox."""
+        app = self.app
+        heading = f"WATCHER on {app.plan_now.settings.instance}: state trouble"
         for name in app.plan_now.board.told_of_trouble:
             courier = app.couriers.get(name)
-            if courier is not None and not courier.sending and self._tasks is not None:
+            if courier is not None and self._tasks is not None:
                 # A task each: a channel that hangs must not hold up the others, nor a loop.
-                self._tasks.start_soon(courier.telling.notifier.send, message)
+                notifier = courier.telling.notifier
+                message = notice(heading, text, Severity.FAILURE, notifier.style)
+                self._tasks.start_soon(self._send, name, notifier, message)
+
+    async def _send(self, name: str, notifier: Notifier, message: Message) -> None:
+        """Send in bounded time: the process may be waiting for this to end. Never raises."""
+        error: str | None = f"no answer within {LAST_WORD_WITHIN:g} s"
+        try:
+            with anyio.move_on_after(LAST_WORD_WITHIN):
+                sent = await notifier.send(message)
+                error = None if sent.outcome is TryOutcome.DELIVERED else sent.error
+        except Exception:
+            self.app.log.exception("operators not told", channel=name)
+            return
+        if error is not None:
+            self.app.log.error("operators not told", channel=name, error=error)

@@ -17,7 +17,7 @@ from watcher.app import App, Plan, close_plan
 from watcher.config import Settings, fingerprint
 from watcher.daemon.heartbeat import Heartbeat
 from watcher.daemon.loops import TIDY_EVERY, Loops
-from watcher.errors import ConfigError, StoreError, WatcherError
+from watcher.errors import ConfigError, StoreBusy, StoreError, WatcherError
 from watcher.store.ledger import Ledger
 from watcher.version import __version__
 
@@ -52,8 +52,7 @@ class Daemon:
         self._since = app.clock.now()
         self._loops = Loops(app)
         self._heartbeat = Heartbeat(app)
-        await app.begin(plan, spread=True, void_leases=True)
-        await self._beat()
+        await self._begin(plan)
         try:
             async with anyio.create_task_group() as outer:
                 if sys.platform != "win32":
@@ -75,6 +74,21 @@ class Daemon:
                 await self._end()
         if self._loops.lost is not None:
             raise self._loops.lost
+
+    async def _begin(self, plan: Plan) -> None:
+        """Take the plan into use; a state that another process holds is waited for."""
+        waiting = False
+        while True:
+            try:
+                await self.app.begin(plan, spread=True, void_leases=True, end_rests=True)
+                await self._beat()
+            except StoreBusy as error:
+                # Each try has waited for long already.
+                if not waiting:
+                    self.app.log.warning("waiting for the state", error=str(error))
+                waiting = True
+            else:
+                return
 
     def _say(self, plan: Plan) -> None:
         self.app.log.info(

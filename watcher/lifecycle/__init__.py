@@ -12,10 +12,19 @@ from watcher.lifecycle.batch import (
     missed,
     unanswered,
 )
+from watcher.lifecycle.clocks import (
+    account_after_jump,
+    account_as_left,
+    batch_by_clock,
+    channel_after_jump,
+)
 from watcher.lifecycle.severity import outcome_of, severity_of
 from watcher.lifecycle.subjects import (
+    ALL_MISSING,
     CHANNEL_FAILING_AFTER,
     LIST,
+    LISTED,
+    NONE_LISTED,
     PROBE_INTERVAL,
     AccountStep,
     ChannelStep,
@@ -23,6 +32,7 @@ from watcher.lifecycle.subjects import (
     answered,
     delivered,
     heard,
+    lately_well,
     limited,
     limited_next,
     listless,
@@ -33,19 +43,27 @@ from watcher.lifecycle.subjects import (
 )
 
 __all__ = [
+    "ALL_MISSING",
     "CHANNEL_FAILING_AFTER",
     "LIST",
+    "LISTED",
     "NEVER_FOUND",
     "NEVER_FOUND_LOOKS",
+    "NONE_LISTED",
     "PROBE_INTERVAL",
     "AccountStep",
     "ChannelStep",
     "Step",
+    "account_after_jump",
+    "account_as_left",
     "advance",
     "all_missing",
     "answered",
+    "batch_by_clock",
+    "channel_after_jump",
     "delivered",
     "heard",
+    "lately_well",
     "limited",
     "limited_next",
     "listless",

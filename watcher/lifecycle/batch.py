@@ -63,12 +63,14 @@ def missed(
 ) -> Step:
     """What an answer 404 means: doubt, and in the end `lost`.
 
-    A batch is only lost when its account has answered something else since the doubt began.
+    A batch is only lost when its account has answered something else since the last look at it:
+    what it answered when the doubt began says nothing of an hour of 404 to everything.
     """
     if batch.ended:
         # Providers delete what has ended; it is not lost, and there is nothing to retry.
         return Step(replace(batch, looks=batch.looks + 1, last_look_at=now))
     since = batch.missing_since if batch.missing_since is not None else now
+    looked_at = batch.last_look_at if batch.last_look_at is not None else since
     step = unanswered(batch, error, now)
     if step.event is not None:
         return step
@@ -79,7 +81,7 @@ def missed(
     )
     if doubted.missing_looks < looks or now - since < patience:
         return Step(doubted)
-    if account_good_at is None or account_good_at < since:
+    if account_good_at is None or account_good_at < max(since, looked_at):
         return Step(doubted, probe=True)
     reason = NEVER_FOUND if never_seen else _gone(doubted, now - since)
     lost = replace(
@@ -125,11 +127,10 @@ def _seen(batch: Batch, observation: Observation, now: int) -> Batch:
 
     What was known stays where the answer is silent: some providers leave keys out at the end.
     """
-    counts = observation.counts
     return replace(
         batch,
         raw_status=observation.raw_status,
-        counts=counts if counts != Counts() else batch.counts,
+        counts=_counts(batch, observation),
         provider_name=observation.name or batch.provider_name,
         metadata=observation.metadata or batch.metadata,
         created_at=observation.created_at or batch.created_at,
@@ -148,6 +149,22 @@ def _seen(batch: Batch, observation: Observation, now: int) -> Batch:
         missing_since=None,
         missing_looks=0,
     )
+
+
+def _counts(batch: Batch, observation: Observation) -> Counts:
+    """The counts an answer gives, or those known before as far as they still hold.
+
+    What was counted on the way is not what an end brought, unless all was done by then; of what
+    did not run to its end it shows at least that there are results.
+    """
+    known, status = batch.counts, observation.status
+    if observation.counts != Counts():
+        return observation.counts
+    if not status.terminal or batch.status is status:
+        return known
+    done = (known.completed or 0) + (known.failed or 0)
+    some = bool(known.completed) and status is not Status.COMPLETED
+    return known if some or (known.total is not None and done >= known.total) else Counts()
 
 
 def _results_are_late(batch: Batch, observation: Observation, now: int) -> bool:

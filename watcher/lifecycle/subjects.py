@@ -16,6 +16,13 @@ REFUSED_FOR = 2 * MINUTE
 CHANNEL_FAILING_AFTER = 15 * MINUTE
 # Between two probes of an account in doubt.
 PROBE_INTERVAL = MINUTE
+# Why an account is not reached though something answers.
+ALL_MISSING = "every request is answered 404: wrong base URL, or no access to batches?"
+NONE_LISTED = (
+    "every batch is answered 404, and the list is empty: another project's key, a wrong base URL, "
+    "or were they deleted?"
+)
+LISTED = "batches are answered 404 that the account's list shows: a proxy or a wrong base URL?"
 # The subject of a refusal given to the account's list, which no batch's id can be.
 LIST = "/"
 
@@ -52,7 +59,7 @@ def answered(account: Account, now: int) -> AccountStep:
     )
     if account.trouble is None:
         return AccountStep(well)
-    since = account.trouble_since or now
+    since = min(account.trouble_since or now, now)
     well = replace(well, trouble=None, trouble_since=None, trouble_reason=None)
     return _tell_account(
         well,
@@ -65,6 +72,11 @@ def answered(account: Account, now: int) -> AccountStep:
 def heard(account: Account) -> Account:
     """An account answered, though not as it should: it is not silent."""
     return replace(account, silent_since=None)
+
+
+def lately_well(account: Account, now: int) -> bool:
+    """Whether an account has answered as it should within the last minute."""
+    return account.good_at is not None and now - account.good_at < PROBE_INTERVAL
 
 
 def suspect(account: Account, now: int) -> Account:
@@ -101,12 +113,13 @@ def silent(account: Account, error: str, now: int, *, unreachable_after: int) ->
     return _unreached(account, error, now, long_enough=now - since >= unreachable_after)
 
 
-def all_missing(account: Account, now: int, *, unreachable_after: int) -> AccountStep:
-    """The account's probe was answered 404 too: it is the account that is not found."""
+def all_missing(
+    account: Account, now: int, *, unreachable_after: int, reason: str = ALL_MISSING
+) -> AccountStep:
+    """The account's probe is answered, and the answer is of no use: it is not the batches."""
     account = heard(account)
     since = account.missing_since if account.missing_since is not None else now
     account = replace(account, missing_since=since)
-    reason = "every request is answered 404: wrong base URL, or no access to batches?"
     return _unreached(account, reason, now, long_enough=now - since >= unreachable_after)
 
 
@@ -173,7 +186,7 @@ def delivered(channel: Channel, now: int) -> ChannelStep:
     )
     if not channel.trouble:
         return ChannelStep(well)
-    since = channel.failing_since or now
+    since = min(channel.failing_since or now, now)
     reason = f"failing for {(now - since) // MINUTE} minutes; it takes messages again"
     return _tell_channel(well, EventType.CHANNEL_RECOVERED, now, reason)
 
@@ -182,7 +195,8 @@ def undelivered(
     channel: Channel, error: str, now: int, *, next_try_at: int, message_size: int | None
 ) -> ChannelStep:
     """A channel did not take a message; `message_size` bounds the next, None leaves it free."""
-    since = channel.failing_since if channel.failing_since is not None else now
+    # A time ahead is from before a clock was set back.
+    since = now if channel.failing_since is None else min(channel.failing_since, now)
     failing = replace(
         channel,
         failing_since=since,

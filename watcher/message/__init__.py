@@ -1,6 +1,6 @@
 """What a channel is told: pure words, cut and cleaned for the service that carries them."""
 
-from watcher.message.render import Rendered, body, no_page, render, test_message, title
+from watcher.message.render import Rendered, body, no_page, notice, render, test_message, title
 from watcher.message.style import DOCUMENT, Markup, Style, cut, neutral
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "cut",
     "neutral",
     "no_page",
+    "notice",
     "render",
     "test_message",
     "title",

@@ -18,6 +18,7 @@ from watcher.text import clean_line, iso, local, plural, span
 NAME_LENGTH = 60
 PROBLEMS_SHOWN = 3
 PROBLEM_LENGTH = 300
+NOTICE_LENGTH = 1_000
 LATE = 60_000
 # With more than this waiting, one summary settles all.
 SUMMARY_ABOVE = 200
@@ -83,13 +84,20 @@ def body(event: Event, *, instance: str, zone: tzinfo | None = None, pages: Page
     return "\n".join(text for _, text in _lines(event, DOCUMENT, instance, zone, pages))
 
 
-def test_message(channel: str, instance: str) -> Message:
+def notice(heading: str, text: str, severity: Severity, style: Style) -> Message:
+    """A message of our own that is of no event, and in which nothing quoted can mean anything."""
+    heading = neutral(clean_line(heading, style.title_max), style)
+    return fit(heading, [(0, neutral(clean_line(text, NOTICE_LENGTH), style))], severity, style)
+
+
+def test_message(channel: str, instance: str, style: Style) -> Message:
     """A message that cannot be taken for news."""
     sender = clean_line(instance, NAME_LENGTH)
-    return Message(
+    return notice(
         f"TEST of channel {clean_line(channel, NAME_LENGTH)}",
         f"This is only a test, sent by watcher on {sender}. No batch is meant.",
         Severity.INFO,
+        style,
     )
 
 
@@ -275,7 +283,7 @@ def _result_lines(event: Event, batch: Batch, style: Style) -> list[Line]:
 def _event_id(event: Event, style: Style) -> str:
     key, _, revision = event.id.rpartition("@")
     # The last @ is ours and only figures follow it: it stays, so that the id can be copied.
-    return f"{neutral(clean_line(key, 600), style)}@{revision}"
+    return f"{neutral(clean_line(key, 600), style)}@{clean_line(revision, 20)}"
 
 
 def _zone_name(at: int, zone: tzinfo | None) -> str:

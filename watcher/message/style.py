@@ -78,7 +78,7 @@ _BROKEN = (
     # An entity could bring back what was just taken out.
     (re.compile(r"&(?=#?\w+;)"), f"&{_ZERO_WIDTH}"),
     (re.compile(r"://"), f":{_ZERO_WIDTH}//"),
-    (re.compile(r"\b(www)\.", re.IGNORECASE), rf"\1{_ZERO_WIDTH}."),
+    (re.compile(r"(www)\.", re.IGNORECASE), rf"\1{_ZERO_WIDTH}."),
     # A bare host with a path: some services turn invitations like these into a preview.
     (re.compile(r"\.(?=[^\W\d_]{2,}/)"), f"{_ZERO_WIDTH}."),
 )

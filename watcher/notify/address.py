@@ -34,9 +34,9 @@ REFUSED = {
     "tags": "routes choose the channels",
     "template": "it reads a local file",
     "wait": "watcher repeats by itself",
+    "wkd": "it fetches keys from the mail's recipient's host",
 }
 PGP = re.compile(r"pgp\w*")
-NO = frozenset(("no", "n", "0", "false", "off", "none", "never", "deny"))
 SCHEMA = re.compile(r"([A-Za-z0-9]{1,20})://")
 
 _LOADING = threading.Lock()
@@ -49,6 +49,8 @@ _MAIL.addHandler(logging.NullHandler())
 
 # Seconds between two bytes of an answer.
 READ_TIMEOUT = 20.0
+# A mail server may take as long to look through what it was given (RFC 5321 allows far more).
+MAIL_TIMEOUT = 60.0
 
 # Parts of a URL that are words of a service, not of its owner.
 WORDS = {
@@ -125,6 +127,9 @@ def _opened(apprise: Any, scheme: str, text: str) -> Any:
         told = [line for line in said if not line.startswith(("Could not load", "Unparseable"))]
         why = clean_line(redactor.strike("; ".join(told)), 200) or "no such service, or incomplete"
         raise ConfigError(f"Apprise cannot use this {scheme}:// URL: {why}")
+    # Asked of the service: Apprise takes for no whatever is not plainly yes, an empty word too.
+    if not service.verify_certificate:
+        raise ConfigError("take verify= out of the URL: certificates are always verified")
     if "rto=" not in text:
         # Apprise's 4 s call a slow answer a failure, and what was delivered is then sent again.
         service.socket_read_timeout = max(READ_TIMEOUT, service.socket_read_timeout)
@@ -137,6 +142,9 @@ def _opened(apprise: Any, scheme: str, text: str) -> Any:
     service.overflow_mode = apprise.OverflowMode.TRUNCATE
     if scheme in {"mailto", "mailtos"}:
         service.logger = _MAIL
+        if "cto=" not in text:
+            # Smtplib's only one: what is given up too soon is taken all the same, and sent again.
+            service.socket_connect_timeout = max(MAIL_TIMEOUT, service.socket_connect_timeout)
     if len(service) != 1:
         raise ConfigError(f"this {scheme}:// URL has {len(service)} targets: a channel has one")
     return service
@@ -179,8 +187,11 @@ def _give_mail_a_logger() -> None:
 def add_secrets(url: SecretStr, redactor: Redactor) -> None:
     """Strike out from now on whatever in the URL could be a secret."""
     text = url.get_secret_value().strip()
-    redactor.add(text)
     rest = text.partition("://")[2]
+    if not rest:
+        # All of `syslog://` is the name of a service.
+        return
+    redactor.add(text)
     place, _, query = rest.partition("?")
     redactor.add(place)
     authority, *path = place.split("/")
@@ -216,14 +227,12 @@ def _refuse_parameters(apprise: Any, text: str) -> None:
     with _captured():
         # Apprise finds parameters where a plain reading of the URL would not.
         parsed = apprise.plugins.url_to_dict(text) or {}
-    for name, value in [*pairs.items(), *(parsed.get("qsd") or {}).items()]:
+    for name in (*pairs, *(parsed.get("qsd") or {})):
         word = name.strip().lower()
         if word in REFUSED:
             raise ConfigError(f"take {word}= out of the URL: {REFUSED[word]}")
         if PGP.fullmatch(word):
             raise ConfigError(f"take {word}= out of the URL: it reads a local file")
-        if word == "verify" and str(value).strip().lower() in NO:
-            raise ConfigError("take verify= out of the URL: certificates are always verified")
 
 
 def _asset(apprise: Any) -> Any:

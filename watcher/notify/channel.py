@@ -6,12 +6,15 @@ does not wait for.
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import html
 import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -37,6 +40,10 @@ RATE_LIMIT_PAUSE = 60_000
 
 # What a mail server refused with; all else that is told at DEBUG may hold the mail.
 _REASON = "Socket Exception: "
+# What Apprise says of a mail that it had begun to hand over, not of a server it did not reach.
+_MAIL_BEGUN = "Sending email to "
+# What smtplib says when the server never answered to it.
+_MAIL_UNANSWERED = re.compile(r"unexpectedly closed|timed out|\[Errno ")
 _CONNECTION = "A Connection error occurred"
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 # The service read the message and does not want it: less of it, or another, may pass.
@@ -240,22 +247,85 @@ def _deliver(service: Any, message: Message, redactor: Redactor) -> Sent:
         # Apprise would turn every space into one that does not break, for lines without end.
         body, body_format = html.escape(body).replace("\n", "<br/>"), "html"
         title = html.escape(title) if service.title_maxlen <= 0 else title
+    mail = kind_of(service) == "mailto"
     began = time.monotonic()
-    result = sender.notify(
-        body,
-        title=title,
-        notify_type=message.severity.value,
-        body_format=body_format,
-        interpret_escapes=False,
-        log_level=logging.DEBUG if kind_of(service) == "mailto" else logging.WARNING,
-    )
+    with _noting(service) as broken:
+        result = sender.notify(
+            body,
+            title=title,
+            notify_type=message.severity.value,
+            body_format=body_format,
+            interpret_escapes=False,
+            log_level=logging.DEBUG if mail else logging.WARNING,
+        )
     sent = _judge(result, redactor)
+    if broken and sent.outcome is TryOutcome.FAILED:
+        # No network's fault, so the message may be to blame: another may pass.
+        blamed = not isinstance(broken[-1], OSError)
+        reason = f"Apprise's {kind_of(service)} broke on it ({type(broken[-1]).__name__})"
+        return replace(sent, error=reason, refused=blamed)
+    if mail:
+        return _judge_mail(sent, result)
     waited, patience = time.monotonic() - began, service.socket_read_timeout or 0
     # Apprise says the same of a refused connection and of an answer that never came.
     if _CONNECTION in (sent.error or "") and 0 < patience <= waited:
         reason = f"no answer within {patience:.0f} s: it may have arrived"
         return replace(sent, outcome=TryOutcome.UNKNOWN, error=reason)
     return sent
+
+
+@contextlib.contextmanager
+def _noting(service: Any) -> Iterator[list[Exception]]:
+    """What the service raises meanwhile: Apprise says no more than that it did."""
+    broken: list[Exception] = []
+    send = service.send
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        try:
+            return send(*arguments, **options)
+        except Exception as error:
+            broken.append(error)
+            raise
+
+    service.send = noted
+    try:
+        yield broken
+    finally:
+        del service.send
+
+
+def _judge_mail(sent: Sent, result: Any) -> Sent:
+    """What a mail server said to the mail itself, which Apprise does not tell from the rest."""
+    if sent.outcome is TryOutcome.DELIVERED or _MAIL_BEGUN not in (sent.error or ""):
+        return sent
+    entries = [entry for each in result.results for entry in each.logs()]
+    for entry in (*entries, *result.call_logs()):
+        said = str(entry.message).removeprefix(_REASON)
+        if said == entry.message:
+            continue
+        if _refuses_mail(said):
+            return replace(sent, refused=True)
+        if _MAIL_UNANSWERED.search(said):
+            reason = f"{sent.error}; it may have arrived"
+            return replace(sent, outcome=TryOutcome.UNKNOWN, error=reason)
+    return sent
+
+
+def _refuses_mail(said: str) -> bool:
+    """Whether smtplib shows an answer to the content.
+
+    A refused sender has a third part, a refused recipient is a table; 552 is too much of it.
+    """
+    try:
+        answer = ast.literal_eval(said)
+    except (ValueError, SyntaxError):
+        return False
+    match answer:
+        case (int(code), bytes()):
+            return 500 <= code < 600
+        case (552, bytes(), str()):
+            return True
+    return False
 
 
 def _judge(result: Any, redactor: Redactor) -> Sent:

@@ -30,7 +30,10 @@ PAGERS = _words(
     pagerduty pagertree signl4 spike splunk squadcast xmatters"""
 )
 LINES = _words("irc syslog rsyslog")
-HOOKS = _words("json xml form apprise amqp mqtt hassio ifttt")
+HOOKS = _words("json xml form amqp mqtt")
+# What passes a message on, to whatever service its owner chose: Home Assistant's own notification
+# reads Markdown, an Apprise server's chats their mentions. No emoji: it may end up in a mail.
+RELAYS = _words("apprise hassio ifttt")
 # Push services that show plain text as it is. Not those of a desktop (dbus, glib, gnome, kde,
 # macosx, qt, windows): the freedesktop notification server reads <b>, <a href> and <img> in it.
 PLAIN_PUSH = _words(
@@ -122,7 +125,7 @@ def _limits(service: Any, kind: str) -> Limits:
 
 
 def _wants_emoji(kind: str) -> bool:
-    return kind not in MAIL | SMS | PAGERS | LINES | HOOKS
+    return kind not in MAIL | SMS | PAGERS | LINES | HOOKS | RELAYS
 
 
 def _line_break(kind: str, markup: Markup) -> str:

@@ -18,6 +18,7 @@ from watcher.meter import Meter
 from watcher.model import Account, Batch, Observation, Request
 from watcher.poller.allowance import Allowance
 from watcher.poller.looking import Looking
+from watcher.poller.slots import Slots
 from watcher.poller.standing import SECRET_READ_EVERY, Standing
 from watcher.store.database import Database
 from watcher.store.ledger import Ledger, Told
@@ -62,7 +63,7 @@ class AccountPoller:
         self._log = log
         self._meter = meter
         self._allowance = Allowance(looking.requests_per_minute, looking.max_concurrency, clock)
-        self._under_way: set[str] = set()
+        self._slots = Slots()
         self._probing = False
         self._probed_by_list = False
         # Whether the lease was held at the last claim.
@@ -83,7 +84,7 @@ class AccountPoller:
     @property
     def busy(self) -> bool:
         """Whether looks are under way."""
-        return bool(self._under_way) or self._probing
+        return bool(self._slots) or self._probing
 
     def adopt_settings(self, looking: Looking) -> None:
         """Take a reload's settings; looks under way end with the old ones."""
@@ -104,29 +105,27 @@ class AccountPoller:
 
         Nothing of this comes too early: each was due long ago.
         """
-        now, interval = self._clock.now(), self.looking.pace.min_interval
-
-        def work(ledger: Ledger) -> None:
-            ids = ledger.batches.overdue(self.looking.name, now - interval)
-            if len(ids) > self.looking.max_concurrency:
-                due = [
-                    (id_, now + round(interval * cadence.jitter(self.looking.name, id_, now)))
-                    for id_ in ids
-                ]
-                ledger.batches.spread(self.looking.name, due)
-
-        await self._write(work)
+        now, name, interval = self._clock.now(), self.looking.name, self.looking.pace.min_interval
+        horizon, nearer = self._horizons(now)
+        ids = await self._read(
+            lambda of: of.batches.overdue(name, now - interval, horizon, open_horizon=nearer)
+        )
+        if len(ids) > self.looking.max_concurrency:
+            due = [(id_, now + round(interval * cadence.jitter(name, id_, now))) for id_ in ids]
+            await self._write(lambda ledger: ledger.batches.spread(name, due))
 
     # When a look may start
 
     async def once(self, now: int, tasks: TaskGroup) -> int:
         """Start a look, in `tasks`, at whatever is due and allowed; returns how many it started."""
         standing = self.standing
+        if standing.notice_jump():
+            await self.spread_overdue()
         await standing.read_credential(now)
         if standing.disabled is not None or standing.paused(now):
             return 0
         free = min(
-            self.looking.max_concurrency - len(self._under_way) - self._probing,
+            self.looking.max_concurrency - len(self._slots) - self._probing,
             self._allowance.available(),
         )
         if free <= 0:
@@ -181,9 +180,10 @@ class AccountPoller:
         if account.paused_until is not None and account.paused_until > now:
             return min(60.0, (account.paused_until - now) / SECOND)
         due = [] if account.probe_due_at is None else [account.probe_due_at]
-        if not account.suspected and len(self._under_way) < self.looking.max_concurrency:
-            name, under_way = self.looking.name, frozenset(self._under_way)
-            next_due = await self._read(lambda ledger: ledger.batches.next_due(name, under_way))
+        most = self.looking.max_concurrency
+        if not account.suspected and len(self._slots) < most:
+            name, closed = self.looking.name, self._slots.closed_to(most)
+            next_due = await self._read(lambda ledger: ledger.batches.next_due(name, closed))
             if next_due is not None:
                 due.append(next_due)
         if not due:
@@ -193,18 +193,16 @@ class AccountPoller:
     async def _claim(self, now: int, limit: int, due_by: int | None = None) -> list[Batch]:
         if limit <= 0:
             return []
-        name, under_way = self.looking.name, frozenset(self._under_way)
-        longest = self.looking.pace.max_interval
-        horizon = now + max(cadence.LONGEST_WAIT, 2 * longest)
-        # No open batch waits longer than this.
-        open_horizon = now + max(longest, PUT_OFF) * 5 // 4
+        name, most = self.looking.name, self.looking.max_concurrency
+        closed = self._slots.closed_to(most)
+        horizon, open_horizon = self._horizons(now)
         due_by = now if due_by is None else due_by
 
         def work(ledger: Ledger) -> list[Batch] | None:
             if not ledger.process.holds(f"account:{name}", self._holder, now):
                 return None
             return ledger.batches.claim(
-                name, due_by, limit, horizon, under_way, open_horizon=max(open_horizon, due_by)
+                name, due_by, limit, horizon, closed, open_horizon=max(open_horizon, due_by)
             )
 
         try:
@@ -219,11 +217,16 @@ class AccountPoller:
             self._log.error("batches put off", account=name, ids=ids[:20], count=len(ids))
             claimed = await self._read(work) if ids else []
         self._leased = claimed is not None
-        return claimed or []
+        return self._slots.admit(claimed or [], most)
+
+    def _horizons(self, now: int) -> tuple[int, int]:
+        """Further ahead than this no batch is due, and no open one: the clock was set back."""
+        longest = self.looking.pace.max_interval
+        return now + max(cadence.LONGEST_WAIT, 2 * longest), now + max(longest, PUT_OFF) * 5 // 4
 
     def _start(self, batch: Batch, tasks: TaskGroup) -> None:
         self._allowance.take()
-        self._under_way.add(batch.id)
+        self._slots.begin(batch.id)
         tasks.start_soon(self._look, batch)
 
     async def _start_probe(self, now: int, tasks: TaskGroup) -> int:
@@ -253,6 +256,7 @@ class AccountPoller:
 
     async def _look(self, batch: Batch) -> None:
         """Look at one batch, whatever comes of it."""
+        began = self._clock.monotonic()
         try:
             await self._look_and_record(batch)
         except StoreError as error:
@@ -264,7 +268,7 @@ class AccountPoller:
             self._meter.add("looks", account=batch.account, result="crashed")
             await self._put_off(batch)
         finally:
-            self._under_way.discard(batch.id)
+            self._slots.end(batch.id, self._clock.monotonic() - began)
             self.wake.set()
 
     async def _put_off(self, batch: Batch) -> None:
@@ -283,20 +287,20 @@ class AccountPoller:
             await standing.limited(error)
             return
         except ProviderError as error:
-            now = self._clock.now()
+            now, batch = self._judged_now(batch)
             log.debug("look failed", batch=batch.key, error=str(error))
             self._meter.add("looks", account=batch.account, result=type(error).__name__.lower())
             account_step = standing.judge(error, batch.id, now)
             step = self._judge(batch, error, now)
         else:
-            now = self._clock.now()
+            now, batch = self._judged_now(batch)
             log.debug("looked", batch=batch.key, status=observation.status)
             self._meter.add("looks", account=batch.account, result="seen")
             account_step = lifecycle.answered(standing.account, now)
             step = lifecycle.advance(batch, observation, now)
         before, standing.account = standing.account, account_step.account
         if step.probe:
-            standing.account = lifecycle.suspect(standing.account, now)
+            standing.doubt(now)
         told = None if account_step.event is None else standing.address(account_step.event)
         try:
             await self._record(batch, step, told, now)
@@ -305,6 +309,12 @@ class AccountPoller:
             raise
         if before.suspected and not standing.account.suspected:
             await self.spread_overdue()
+
+    def _judged_now(self, batch: Batch) -> tuple[int, Batch]:
+        """What the time is, and the batch with its own times as this clock has them."""
+        self.standing.notice_jump()
+        now = self._clock.now()
+        return now, lifecycle.batch_by_clock(batch, now, self.standing.steady_since)
 
     async def _observe(self, batch: Batch) -> Observation:
         provider = self.looking.provider
@@ -329,9 +339,11 @@ class AccountPoller:
 
     async def _record(self, before: Batch, step: Step, account_told: Told | None, now: int) -> None:
         standing = self.standing
-        after = replace(
-            step.batch, next_look_at=cadence.next_look(step.batch, now, self.looking.pace)
-        )
+        due = cadence.next_look(step.batch, now, self.looking.pace)
+        if standing.account.suspected and step.batch.failures:
+            # The look was the account's probe: when the trouble is over the batch is due as before.
+            due = before.next_look_at
+        after = replace(step.batch, next_look_at=due)
         told = None if step.event is None else standing.address(replace(step.event, batch=after))
         known = standing.account.words
         account = standing.news(step.event)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from watcher import cadence, lifecycle, routing
-from watcher.clock import Clock
+from watcher.clock import Clock, Jumps
 from watcher.errors import (
     ConfigError,
+    Garbled,
     Missing,
     ProviderError,
     RateLimited,
@@ -23,12 +24,15 @@ from watcher.errors import (
 from watcher.lifecycle import LIST, AccountStep
 from watcher.log import Log
 from watcher.meter import Meter
-from watcher.model import Account, Event, EventType, Request
+from watcher.model import Account, Event, EventType, Observation, Request
 from watcher.poller.looking import Looking
+from watcher.providers.pages import read_page
 from watcher.store.ledger import Ledger, Told
 
 Result = TypeVar("Result")
 SECOND = 1_000
+# So many of the newest batches are asked for where the list is to vouch for a 404.
+NEWEST = 100
 # Seconds between two looks at a credential's file.
 SECRET_READ_EVERY = 60
 
@@ -55,6 +59,8 @@ class Standing:
     ) -> None:
         self.looking = looking
         self.account = Account(looking.name, looking.provider.name)
+        # Since when the wall clock has gone steadily, as far as this process knows.
+        self.steady_since = 0
         # Why the account is not looked at, when its credential cannot be read.
         self.disabled: str | None = None
         # Whether the last write failed: what is seen could not be kept.
@@ -63,6 +69,7 @@ class Standing:
         self.asked = False
         self.reached = False
         self._clock = clock
+        self._jumps = Jumps(clock)
         self._write = write
         self._board = board
         self._told = told
@@ -72,16 +79,17 @@ class Standing:
         self._kept: Account | None = None
         self._secret: str | None = None
         self._secret_read_at: float | None = None
+        # Whether a 404 waits for the list to vouch for it.
+        self._doubted = False
         # Whether the account's list is refused as no list would be: it has none.
         self._listless = False
 
     async def begin(self) -> None:
         """Read what is remembered of the account."""
         name, provider = self.looking.name, self.looking.provider.name
-        self.account = replace(
-            await self._write(lambda ledger: ledger.subjects.account(name, provider)),
-            provider=provider,
-        )
+        left = await self._write(lambda ledger: ledger.subjects.account(name, provider))
+        left = lifecycle.account_as_left(left, self._clock.now())
+        self.account = replace(left, provider=provider)
         if self.account.trouble is None:
             # Silence is only counted while somebody listens.
             self.account = replace(self.account, silent_since=None, missing_since=None)
@@ -90,6 +98,17 @@ class Standing:
         """Take a reload's settings; the credential is read anew."""
         self.looking = looking
         self._secret_read_at = None
+
+    def notice_jump(self) -> bool:
+        """Let what was measured by the wall clock follow a jump of it.
+
+        Returns whether much may be overdue: the clock has jumped, or the process stood still.
+        """
+        jump = self._jumps.since_last()
+        if jump:
+            self.account = lifecycle.account_after_jump(self.account, jump)
+            self.steady_since = self._clock.now()
+        return bool(jump) or self._jumps.stood_still
 
     # Its credential and its requests
 
@@ -150,10 +169,19 @@ class Standing:
             if account.suspected or self._listless:
                 return lifecycle.refused(account, subject, text, now)
             return AccountStep(lifecycle.suspect(lifecycle.heard(account), now))
+        if isinstance(error, Garbled | Refused) and not lifecycle.lately_well(account, now):
+            # One batch's garbage, or a box in between that answers everything?
+            return AccountStep(lifecycle.suspect(lifecycle.heard(account), now))
         return AccountStep(lifecycle.heard(account))
+
+    def doubt(self, now: int) -> None:
+        """A batch is answered 404: the list is to say whether others are found."""
+        self._doubted = True
+        self.account = lifecycle.suspect(self.account, now)
 
     async def limited(self, error: RateLimited) -> None:
         """The account was asked to slow down."""
+        self.notice_jump()
         now, account = self._clock.now(), self.account
         number = lifecycle.limited_next(account, now)
         pause = cadence.account_pause(account.name, number, error.retry_after)
@@ -165,19 +193,29 @@ class Standing:
     async def probe(self) -> bool:
         """Ask the account for its list, and record what that means; whether a doubt is over."""
         looking = self.looking
+        doubted = self._doubted or self.account.missing_since is not None
+        self._doubted = False
         try:
-            looking.provider.read_page(await self.send(looking.provider.page(None, 1)))
+            request = looking.provider.page(None, NEWEST if doubted else 1)
+            page, _ = await read_page(looking.provider, await self.send(request))
+            denied = await self._denied(page) if doubted else None
         except RateLimited as error:
             await self.limited(error)
             return False
         except ProviderError as error:
+            self.notice_jump()
             now = self._clock.now()
             self._log.debug("probe failed", account=looking.name, error=str(error))
             step = self._judge_probe(error, now)
             self._listless = isinstance(error, Refused | Missing)
         else:
+            self.notice_jump()
             now = self._clock.now()
             step = lifecycle.answered(self.account, now)
+            if denied is not None:
+                step = lifecycle.all_missing(
+                    self.account, now, unreachable_after=looking.unreachable_after, reason=denied
+                )
             self._listless = False
         before, self.account = self.account, step.account
         try:
@@ -186,6 +224,21 @@ class Standing:
             self.take_back(step, before)
             raise
         return before.suspected and not self.account.suspected
+
+    async def _denied(self, page: list[Observation]) -> str | None:
+        """Why the list does not vouch for answers 404; None if it does."""
+        name, ids = self.looking.name, [one.id for one in page if one.id is not None]
+
+        def work(ledger: Ledger) -> str | None:
+            if not ids:
+                # The only one may well be gone, and a list without it is empty.
+                several = ledger.batches.several_seen_open(name)
+                return lifecycle.NONE_LISTED if several else None
+            known = (ledger.batches.get(name, id_) for id_ in ids)
+            missing = any(batch is not None and batch.missing_looks for batch in known)
+            return lifecycle.LISTED if missing else None
+
+        return await self._write(work)
 
     def _judge_probe(self, error: ProviderError, now: int) -> AccountStep:
         account, text, patience = self.account, str(error), self.looking.unreachable_after
@@ -197,7 +250,8 @@ class Standing:
             return lifecycle.all_missing(account, now, unreachable_after=patience)
         if isinstance(error, Refused) and (error.status_code or 0) >= 400:
             return AccountStep(lifecycle.listless(account, now))
-        return AccountStep(lifecycle.heard(account))
+        reason = f"no answer can be used: {text}"
+        return lifecycle.all_missing(account, now, unreachable_after=patience, reason=reason)
 
     # Keeping and telling
 

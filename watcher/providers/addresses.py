@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
@@ -11,6 +12,10 @@ from watcher.redaction import mixes_letters_and_digits
 from watcher.text import clean_line
 
 _VERSION = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+
+# A host and perhaps a port as every reader of URLs understands them: with anything else in it,
+# `http://[::1]evil` or `http://127.0.0.1\.evil`, one may see another host than the next.
+_PLACE = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s\[\]\\%@,;:'\"<>^`{|}]+)(?::\d*)?")
 
 # Azure's, such as 2025-04-01-preview: short words and figures, no credential.
 _HARMLESS_QUERY = re.compile(
@@ -28,6 +33,17 @@ def fits_one_segment(id: str) -> bool:
         # Anything else would never equal the id that an answer names.
         and clean_line(id, ID_LENGTH) == id
     )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether the host of a URL is this machine: `localhost` or an address written out in full."""
+    # A short or octal form, a closing dot, a name below localhost: each may be somewhere else.
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def checked_base_url(text: str) -> str:
@@ -48,6 +64,8 @@ def checked_base_url(text: str) -> str:
         raise ConfigError(advice)
     if "@" in parts.netloc:
         raise ConfigError("base_url must not hold a user name or password: use headers instead")
+    if not _PLACE.fullmatch(parts.netloc):
+        raise ConfigError(advice)
     if parts.query and not _HARMLESS_QUERY.fullmatch(parts.query):
         raise ConfigError(
             "base_url must not hold a query (?…) other than api-version=…: "

@@ -48,7 +48,7 @@ _BATCH_KEYS = frozenset({"input_dataset_id", "num_records", "created_at", "model
 class Cohere:
     """Cohere's batch API, version 2; the base URL has no version part."""
 
-    base_url: str
+    base_url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     name: str = "cohere"
 
@@ -66,6 +66,8 @@ class Cohere:
         if sum(signs) < 2:
             refuse_error(batch)
             raise Garbled("the answer is not a batch")
+        if not isinstance(batch.get("status"), str | None):
+            raise Garbled("the answer is not a batch: its status is no word")
         return _observation(batch, id)
 
     def read_created(self, body: object) -> str:
@@ -88,7 +90,9 @@ class Cohere:
             entries = []
         cursor = body.get("next_page_token")
         found = readable(entries[:PAGE_SIZE], self.read)
-        return found, cursor if isinstance(cursor, str) and 0 < len(cursor) <= 4_096 else None
+        # Nothing else fits into the address of the next page.
+        fits = isinstance(cursor, str) and 0 < len(cursor) <= 4_096 and cursor.isprintable()
+        return found, cursor if fits else None
 
     def authorize(self, request: Request, secret: str, now: int) -> Request:  # noqa: ARG002 - the protocol's
         return signed(request, secret, self.headers)

@@ -72,7 +72,7 @@ class OpenAIShaped:
     """A provider whose batches look like OpenAI's; `batches` follows its base URL."""
 
     name: str
-    base_url: str
+    base_url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     # The address of a batch's web page, to be followed by its id.
     web: str | None = None

@@ -59,7 +59,8 @@ class Provider(Protocol):
 class ProviderOptions:
     """What an account may say of its provider; extra headers may hold credentials."""
 
-    base_url: str | None = None
+    # Nor is this shown: a gateway's may hold its token.
+    base_url: str | None = field(default=None, repr=False)
     organization: str | None = None
     project: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

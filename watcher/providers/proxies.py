@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
+
+from watcher.providers.addresses import is_loopback
+from watcher.redaction import login_of_address
 
 _SCHEMES = ("http", "https", "all")
 
@@ -30,7 +33,7 @@ class Proxies:
         # What runs on this machine is not the proxy's to reach.
         if (
             not proxy
-            or _is_here(parts.hostname or "")
+            or is_loopback(parts.hostname or "")
             or self._left_out(parts.hostname or "", parts.netloc)
         ):
             return None
@@ -39,6 +42,12 @@ class Proxies:
     def _left_out(self, host: str, host_and_port: str) -> bool:
         entries = (entry.strip() for entry in self.settings.get("no", "").lower().split(","))
         return any(entry and _covers(entry, host, host_and_port) for entry in entries)
+
+    def secrets(self) -> Iterator[str]:
+        """The credentials in them: a proxy may repeat its own in what it answers."""
+        for scheme in _SCHEMES:
+            proxy = self.settings.get(scheme) or ""
+            yield from login_of_address(proxy if "://" in proxy else f"http://{proxy}")
 
     def named(self) -> dict[str, str]:
         """The proxy for each scheme that has one, without credentials."""
@@ -72,14 +81,5 @@ def _covers(entry: str, host: str, host_and_port: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        return False
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

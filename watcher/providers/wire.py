@@ -97,6 +97,7 @@ class Wire:
         self._user_agent = user_agent
         self._clock = clock or SystemClock()
         self._proxies = Proxies() if transport else Proxies.of_environment()
+        redactor.add(*self._proxies.secrets())
         self._trust = None if transport else _trusted()
         # As many permits as sockets: nothing ever queues inside the pool.
         self._permits = anyio.Semaphore(max_connections)

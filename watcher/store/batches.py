@@ -148,7 +148,13 @@ class Batches:
         return [_batch(row) for row in rows]
 
     def watched(self, *, open_only: bool, account: str | None = None) -> list[Batch]:
-        """Batches that were not removed, oldest registration first."""
+        """Batches that were not removed, oldest registration first, as far as they can be read."""
+        return self.listed(open_only=open_only, account=account)[0]
+
+    def listed(
+        self, *, open_only: bool, account: str | None = None
+    ) -> tuple[list[Batch], list[str]]:
+        """As `watched`, and the keys of what cannot be read: a later version's, or damaged."""
         condition = "removed_at IS NULL AND pruned_at IS NULL"
         if open_only:
             condition += " AND end_seen_at IS NULL"
@@ -158,7 +164,13 @@ class Batches:
             f"SELECT {_COLUMNS} FROM batches WHERE {condition} ORDER BY registered_at, account, id",
             () if account is None else (account,),
         )
-        return [_batch(row) for row in rows]
+        readable, unreadable = [], []
+        for row in rows:
+            try:
+                readable.append(_batch(row))
+            except UNREADABLE:
+                unreadable.append(f"{row[0]}/{row[1]}")
+        return readable, unreadable
 
     def claim(
         self,
@@ -188,6 +200,15 @@ class Batches:
         )
         return [_batch(row) for row in rows if row[1] not in under_way][:limit]
 
+    def several_seen_open(self, account: str) -> bool:
+        """Whether an account has more than one open batch that a look has shown."""
+        rows = self._work.execute(
+            "SELECT 1 FROM batches WHERE account = $1 AND status IS NOT NULL "
+            "AND end_seen_at IS NULL AND removed_at IS NULL AND pruned_at IS NULL LIMIT 2",
+            (account,),
+        )
+        return len(rows) > 1
+
     def next_due(self, account: str, under_way: Collection[str]) -> int | None:
         """When the next batch of an account is due, without those being looked at."""
         rows = self._work.execute(
@@ -204,12 +225,13 @@ class Batches:
             [(at, account, id_) for id_, at in due],
         )
 
-    def overdue(self, account: str, before: int) -> list[str]:
-        """Ids of the batches that were due before a moment."""
+    def overdue(self, account: str, before: int, horizon: int, *, open_horizon: int) -> list[str]:
+        """Ids of the batches that were due before a moment, or are as in `claim`."""
         rows = self._work.execute(
             "SELECT id FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND due_at < $2",
-            (account, before),
+            "AND due_at IS NOT NULL AND (due_at < $2 OR due_at > $3 "
+            "OR (due_at > $4 AND end_seen_at IS NULL))",
+            (account, before, horizon, open_horizon),
         )
         return [str(id_) for (id_,) in rows]
 
@@ -299,10 +321,13 @@ class Batches:
         return len(rows)
 
     def ended_before(self, moment: int, limit: int) -> list[tuple[str, str]]:
-        """Accounts and ids of what ended or was removed before a moment and is told in full."""
+        """Accounts and ids of what ended or was removed before a moment and is told in full.
+
+        Nothing ends before it is registered: such a time is a wrong clock's.
+        """
         rows = self._work.execute(
             "SELECT account, id FROM batches WHERE pruned_at IS NULL "
-            "AND (end_seen_at < $1 OR removed_at < $1) AND NOT EXISTS ("
+            "AND (end_seen_at < $1 OR removed_at < $1) AND registered_at < $1 AND NOT EXISTS ("
             "SELECT 1 FROM events JOIN deliveries ON deliveries.seq = events.seq "
             "WHERE events.subject = batches.account || '/' || batches.id "
             "AND deliveries.state = 'pending') LIMIT $2",

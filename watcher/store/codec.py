@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import abc
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from watcher.model import (
     Account,
@@ -26,7 +28,9 @@ from watcher.model import (
 
 Kind = TypeVar("Kind", Account, Batch, Channel, Counts, Event, Problem, Registration, Results)
 # What reading a row that cannot be read raises.
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+# The last moment that has a date: the end of the year 9999.
+LAST_MOMENT = 253_402_300_799_999
 
 # These live in columns of their own, so that SQL can ask for them and a look cannot overwrite
 # what a registration says.
@@ -146,9 +150,39 @@ def decode_channel(name: str, revision: int, text: str) -> Channel:
 
 
 def _known(kind: type[Kind], **values: Any) -> Kind:
-    """A value without the fields that only a later version of the same schema knows."""
-    names = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in values.items() if name in names})
+    """A value without the fields that only a later version of the same schema knows.
+
+    Raises TypeError or ValueError for a field that cannot hold what stands there: damage shows
+    here, where it can be told, and not wherever the value is first used.
+    """
+    types = _TYPES[kind]
+    known = {name: value for name, value in values.items() if name in types}
+    for name, value in known.items():
+        if type(value) not in types[name]:
+            raise TypeError(f"{name} is a {type(value).__name__}")
+        if type(value) is int and not _fits(name, value):
+            raise ValueError(f"{name} is out of range")
+    return kind(**known)
+
+
+def _types(kind: type) -> dict[str, tuple[type, ...]]:
+    """What each field of a dataclass may hold: JSON's own types, our enums and values."""
+    types = {}
+    for name, hint in get_type_hints(kind).items():
+        members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        plain = [get_origin(member) or member for member in members]
+        types[name] = tuple(dict if each is abc.Mapping else each for each in plain)
+    return types
+
+
+_TYPES: Mapping[type, dict[str, tuple[type, ...]]] = {
+    kind: _types(kind)
+    for kind in (Account, Batch, Channel, Counts, Event, Problem, Registration, Results)
+}
+
+
+def _fits(name: str, value: int) -> bool:
+    return 0 <= value <= LAST_MOMENT if name.endswith("_at") else abs(value) < 2**63
 
 
 def _registration(document: dict[str, Any]) -> Registration:

@@ -69,7 +69,14 @@ class Events:
         rows = self._work.execute(
             "SELECT seq, document, choices FROM events WHERE subject = $1 ORDER BY seq", (subject,)
         )
-        return [(decode_event(int(seq), text), decode_choices(why)) for seq, text, why in rows]
+        events = []
+        for seq, text, why in rows:
+            try:
+                events.append((decode_event(int(seq), text), decode_choices(why)))
+            except UNREADABLE:
+                # As above: a later version shows it.
+                continue
+        return events
 
     def with_id(self, identity: str) -> tuple[Event, tuple[Choice, ...]] | None:
         """One event by its id."""

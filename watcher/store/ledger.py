@@ -65,6 +65,21 @@ class Ledger:
         if told is not None:
             self._tell(told, now)
 
+    def end_rest(self, name: str, now: int, *, by: int) -> None:
+        """Let a channel that rests after failures try again at a moment, if not sooner.
+
+        At once (`by` is now) also forgets what was refused: another address may take it.
+        """
+        channel = self.subjects.channel(name)
+        fresh = channel
+        if by <= now:
+            self.outbox.take_back(name, 1, now)
+            fresh = replace(channel, failures=0, next_try_at=None, message_size=None)
+        elif channel.next_try_at is not None:
+            fresh = replace(channel, next_try_at=min(channel.next_try_at, by))
+        if fresh != channel:
+            self.subjects.put_channel(fresh)
+
     def _tell(self, told: Told, now: int) -> None:
         seq = self.events.append(told.event, told.choices)
         self.outbox.enqueue(seq, told.choices, now)

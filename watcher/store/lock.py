@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 
 from watcher.errors import StoreError
+from watcher.store.place import true_path
+
+# A link planted in its place would have us lock, or make, another's file.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class StateLock:
     """One process at a time: the file `STATE.lock` beside the state."""
 
     def __init__(self, state: str) -> None:
-        self._path = Path(f"{state}.lock")
+        self._path = Path(f"{true_path(state)}.lock")
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
@@ -21,7 +25,7 @@ class StateLock:
         if self._descriptor is not None:
             return True
         try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | _NO_LINK, 0o600)
         except OSError as error:
             message = f"cannot open {self._path}: {(error.strerror or '').lower()}"
             raise StoreError(message) from error
@@ -39,7 +43,7 @@ class StateLock:
         if not self._path.exists():
             return True
         try:
-            descriptor = os.open(self._path, os.O_RDWR)
+            descriptor = os.open(self._path, os.O_RDWR | _NO_LINK)
         except OSError:
             # Not ours to open: somebody else's daemon made it, so its heartbeat decides.
             return False

@@ -22,6 +22,7 @@ class Waiting:
     event: Event
     # When it was written down, or asked for again.
     due_at: int
+    # Tries since then.
     attempts: int
     # Refusals of messages that named no other event.
     alone: int
@@ -88,7 +89,8 @@ class Outbox:
             seq = waiting.event.seq
             self._work.execute(
                 "INSERT INTO tries (seq, channel, attempt, at, outcome, error) "
-                "SELECT $1, $2, attempts + 1, $3, $4, $5 FROM deliveries "
+                "SELECT $1, $2, (SELECT COALESCE(MAX(attempt), 0) + 1 FROM tries "
+                "WHERE seq = $1 AND channel = $2), $3, $4, $5 FROM deliveries "
                 "WHERE seq = $1 AND channel = $2 AND state = 'pending'",
                 (seq, channel, attempt.at, attempt.outcome, attempt.error),
             )
@@ -118,6 +120,14 @@ class Outbox:
             (until, seq, channel),
         )
 
+    def take_back(self, channel: str, refusals: int, now: int) -> None:
+        """Let what stands aside after so many refusals try once more among the others."""
+        self._work.execute(
+            "UPDATE deliveries SET alone = $1, due_at = $2 "
+            "WHERE channel = $3 AND state = 'pending' AND alone >= $4",
+            (refusals - 1, now, channel, refusals),
+        )
+
     def drop(self, channel: str, reason: str, now: int) -> int:
         """Give up everything a channel has pending; returns how many."""
         self._work.execute(
@@ -128,12 +138,15 @@ class Outbox:
         return self._work.changed
 
     def redeliver(self, seq: int, channel: str, reason: str, now: int) -> None:
-        """Make a delivery pending anew, whether or not it was ever meant for the channel."""
+        """Make a delivery pending anew, whether or not it was ever meant for the channel.
+
+        Its earlier tries stay on record and count no more.
+        """
         self._work.execute(
             "INSERT INTO deliveries (seq, channel, state, reason, due_at, attempts, alone) "
             "VALUES ($1, $2, 'pending', $3, $4, 0, 0) ON CONFLICT (seq, channel) DO UPDATE SET "
             "state = 'pending', reason = excluded.reason, due_at = excluded.due_at, "
-            "alone = 0, first_try_uptime = NULL, settled_at = NULL",
+            "attempts = 0, alone = 0, first_try_uptime = NULL, settled_at = NULL",
             (seq, channel, reason, now),
         )
 

@@ -5,12 +5,15 @@ The SQL is what SQLite and Postgres share. Times are milliseconds, UTC.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from watcher.errors import StoreError, WrongSchema
+from watcher.store import place
 from watcher.store.database import Transaction
-from watcher.store.sqlite import MEMORY, SqliteDatabase
+from watcher.store.sqlite import MEMORY, SqliteDatabase, contents_after, explained
 
 STEP_1 = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
@@ -82,9 +85,8 @@ NEWEST = len(STEPS)
 META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
 
-def version_of(transaction: Transaction) -> int:
-    """The schema's version, 0 for an empty database."""
-    transaction.execute(META)
+def version_in_use(transaction: Transaction) -> int:
+    """The version of the schema that a database has, 0 if none was taken up."""
     rows = transaction.execute("SELECT value FROM meta WHERE name = 'schema'")
     return int(rows[0][0]) if rows else 0
 
@@ -93,7 +95,8 @@ def step_up(*, since: int, to: int, program: str) -> Callable[[Transaction], Non
     """The transaction that takes a state from one version to another."""
 
     def work(transaction: Transaction) -> None:
-        version = version_of(transaction)
+        transaction.execute(META)
+        version = version_in_use(transaction)
         if version == to:
             # Another process was quicker.
             return
@@ -115,59 +118,92 @@ def step_up(*, since: int, to: int, program: str) -> Callable[[Transaction], Non
 
 
 def open_state(
-    path: str, *, program: str, change: bool, must_exist: bool = False
+    path: str,
+    *,
+    program: str,
+    change: bool,
+    must_exist: bool = False,
+    vfs: str | None = None,
 ) -> SqliteDatabase:
-    """Open a state whose schema is ours.
+    """Open a state whose schema is ours; one that is not there is made whole by who comes first.
 
-    An empty one is filled by whoever comes first. `change`: only the daemon may take an older one
-    up, and keeps a copy beside it first. Raises WrongSchema naming both versions.
+    `change`: only the daemon may take an older one up, and keeps a copy beside it first; it also
+    looks the file through for damage. Raises WrongSchema naming both versions, and StoreError for
+    whatever else lies at the path: nothing that exists is ever begun anew.
     """
-    database = SqliteDatabase(path, must_exist=must_exist)
+    if path == MEMORY:
+        database = SqliteDatabase(path)
+        database.transact(step_up(since=0, to=NEWEST, program=program))
+        return database
+    path = place.settled(path)
+    with explained(path):
+        _see_to_file(path, program, must_exist=must_exist)
+    database = SqliteDatabase(
+        path, examine=partial(_examine, path=path, program=program, change=change), vfs=vfs
+    )
     try:
-        _bring_up(database, path, program=program, change=change)
+        if change:
+            database.refuse_damage()
+            _bring_up(database, path, program)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _bring_up(database: SqliteDatabase, path: str, *, program: str, change: bool) -> None:
-    tables = database.read(
-        lambda work: work.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    )
-    names = {str(name) for (name,) in tables}
-    foreign = StoreError(f"{path} is a database of another program; name another file with --state")
-    if names and "meta" not in names:
-        raise foreign
-    version = 0
-    if names:
-        columns = database.read(lambda work: work.execute("PRAGMA table_info(meta)"))
-        if [column[1] for column in columns] != ["name", "value"]:
-            raise foreign
-        rows = database.read(lambda work: work.execute("SELECT name, value FROM meta"))
+def _see_to_file(path: str, program: str, *, must_exist: bool) -> None:
+    """Make the file of a new state; refuse what can be none."""
+    file = Path(path)
+    if file.is_dir():
+        raise StoreError(f"{path} is a directory; name a file with --state")
+    if not file.exists():
+        if must_exist:
+            raise StoreError(f"there is no state at {path}")
+        place.refuse_leftovers(path)
+        place.make_folder(file.parent)
+        place.put(path, contents_after(step_up(since=0, to=NEWEST, program=program)))
+    place.refuse_empty(path)
+
+
+def _examine(work: Transaction, *, path: str, program: str, change: bool) -> None:
+    """Raise for what is no state, or one that this program may not use."""
+    rows = work.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    names = {str(name) for (name,) in rows}
+    columns = [column[1] for column in work.execute("PRAGMA table_info(meta)")]
+    meta: dict[str, str] = {}
+    if columns == ["name", "value"]:
+        rows = work.execute("SELECT name, value FROM meta")
         meta = {str(name): str(value) for name, value in rows}
-        said = meta.get("schema", "0")
-        if not said.isdecimal() or (said == "0" and names != {"meta"}):
-            raise foreign
-        version = int(said)
-        if version > NEWEST or (0 < version < NEWEST and not change):
-            raise WrongSchema(_differs(path, version, meta.get("written_by"), program))
-    if version == NEWEST:
-        return
-    if version and path != MEMORY:
+    said = meta.get("schema", "")
+    if not said.isdecimal() or said == "0" or names == {"meta"}:
+        raise StoreError(f"{path} is a database of another program; name another file with --state")
+    version = int(said)
+    if version > NEWEST or (version < NEWEST and not change):
+        raise WrongSchema(_differs(path, version, meta.get("written_by"), program))
+
+
+def _bring_up(database: SqliteDatabase, path: str, program: str) -> None:
+    version = database.read(version_in_use)
+    if version < NEWEST:
         keep_copy(database, path, version)
-    database.transact(step_up(since=version, to=NEWEST, program=program))
+        database.transact(step_up(since=version, to=NEWEST, program=program))
 
 
 def keep_copy(database: SqliteDatabase, path: str, version: int) -> Path:
     """A copy of the state as it was before its schema changes, beside it."""
-    copy = Path(f"{path}.schema-{version}")
-    number = 1
-    while copy.exists():
-        copy = Path(f"{path}.schema-{version}.{number}")
-        number += 1
-    database.backup(str(copy))
-    return copy
+    for number in itertools.count():
+        copy = Path(f"{path}.schema-{version}" + (f".{number}" if number else ""))
+        if copy.exists():
+            continue
+        try:
+            database.backup(str(copy))
+        except StoreError:
+            # Another process may have taken the name meanwhile.
+            if not copy.exists():
+                raise
+        else:
+            return copy
+    raise AssertionError
 
 
 def _differs(path: str, version: int, written_by: str | None, program: str) -> str:

@@ -15,7 +15,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any
 
 import apsw
 
-from watcher.errors import StateLost, StoreBusy, StoreError
+from watcher.errors import StateDamaged, StateLost, StoreBusy, StoreError
+from watcher.store import place
 from watcher.store.database import Result, Row, Transaction, Value
 
 MEMORY = ":memory:"
@@ -35,6 +36,11 @@ GROUP_LIMIT = 256
 LEAST_SPACE = 64 * 1024
 # The write-ahead log is folded back at this many pages; the default of SQLite.
 CHECKPOINT_PAGES = 1_000
+# With NORMAL a power cut loses every commit since the last checkpoint, and an acknowledged
+# registration cannot be polled back.
+SYNCHRONOUS = "FULL"
+# A sound file is read in about a second up to this many bytes; more would hold up every start.
+LOOKED_THROUGH = 1024 * 1024 * 1024
 # Errors of what was to be written, not of the state: to wait and try again would not help.
 _OWN_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 
@@ -68,18 +74,29 @@ class _Job:
 
 
 class SqliteDatabase:
-    """A SQLite file, or `:memory:`, behind the Database protocol."""
+    """A SQLite file that exists, or `:memory:`, behind the Database protocol."""
 
-    def __init__(self, path: str, *, must_exist: bool = False) -> None:
-        """Open or create the file; raises StoreError saying what to do."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        examine: Callable[[Transaction], None] | None = None,
+        vfs: str | None = None,
+    ) -> None:
+        """Open the file; raises StoreError saying what to do.
+
+        `examine` may refuse it, by raising, before anything in it is changed. `vfs` names a file
+        system registered with SQLite; None is the system's.
+        """
         self.path = path
+        self._examine = examine
+        self._vfs = vfs
+        self._damage: StateDamaged | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: apsw.Connection
         self._data_version = 0
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[tuple[int, int], ...] = ()
         self._closed = False
-        with _explained(path):
-            self._prepare_file(must_exist=must_exist)
         opened: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._serve, args=(opened,), name="store", daemon=True
@@ -87,49 +104,48 @@ class SqliteDatabase:
         self._thread.start()
         opened.result()
 
-    def _prepare_file(self, *, must_exist: bool) -> None:
-        if self.path == MEMORY:
-            return
-        file = Path(self.path)
-        if file.exists():
-            if file.is_dir():
-                message = f"{self.path} is a directory; name a file with --state"
-                raise StoreError(message)
-            return
-        if must_exist:
-            message = f"there is no state at {self.path}"
-            raise StoreError(message)
-        if not file.parent.exists():
-            file.parent.mkdir(mode=0o700, parents=True)
-        # The journal files take their permissions from this one.
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-
     def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(self.path)
-        connection.set_busy_timeout(BUSY_TIMEOUT)
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if not tables or "meta" in tables:
-            # A database of another program is left as it is: it will be refused.
-            connection.execute("PRAGMA journal_mode=WAL")
-        # FULL: with NORMAL a power cut loses every commit since the last checkpoint, and an
-        # acknowledged registration cannot be polled back.
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._identity = self._file_identity()
+        connection = self._open(self.path, apsw.SQLITE_OPEN_READWRITE)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    def _file_identity(self) -> tuple[int, int] | None:
-        """Which file the path leads to now."""
+    def _open(self, path: str, flags: int) -> apsw.Connection:
+        connection = apsw.Connection(path, flags=flags, vfs=self._vfs)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        return connection
+
+    def _set_up(self, connection: apsw.Connection) -> None:
+        if self._examine is not None:
+            self._examine(_SqliteTransaction(connection))
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        # The write-ahead log is there from the first reading until the last process closes it.
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
+        self._identity = self._file_identity()
+
+    def _file_identity(self) -> tuple[tuple[int, int], ...]:
+        """Which files the path, and that of its write-ahead log, lead to now."""
         if self.path == MEMORY:
-            return None
-        try:
-            info = Path(self.path).stat()
-        except FileNotFoundError:
-            return (0, 0)
-        return (info.st_dev, info.st_ino)
+            return ()
+        found = []
+        for path in (self.path, f"{self.path}-wal"):
+            try:
+                info = Path(path).stat()
+                found.append((info.st_dev, info.st_ino))
+            except FileNotFoundError:
+                found.append((0, 0))
+        return tuple(found)
 
     def _check_file(self) -> None:
+        """Raise what makes it useless to go on with this file."""
+        if self._damage is not None:
+            raise self._damage
         if self._file_identity() != self._identity:
             # What is written to a file without a name is gone when the process ends.
             message = f"the state {self.path} was deleted or replaced while it was in use"
@@ -166,27 +182,44 @@ class SqliteDatabase:
         return await self.query(look)
 
     def backup(self, path: str) -> None:
-        target = Path(path)
-        if target.exists():
-            message = f"{path} exists already; name a new file"
-            raise StoreError(message)
-        with _explained(path):
-            source = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
-            source.set_busy_timeout(BUSY_TIMEOUT)
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            copy = apsw.Connection(path)
-            try:
-                with copy.backup("main", source, "main") as work:
-                    while not work.done:
-                        work.step(-1)
+        taken = StoreError(f"{path} exists already; name a new file")
+        if Path(path).exists():
+            raise taken
+        # Half a copy would be taken for one: it gets its name when it is whole.
+        temporary = Path(f"{path}.new-{os.urandom(4).hex()}")
+        try:
+            with explained(path):
+                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                self._copy_to(str(temporary))
+                place.sync(temporary)
+                if not place.install(temporary, path):
+                    raise taken
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _copy_to(self, path: str) -> None:
+        with explained(self.path), ExitStack() as open_ones:
+            source = self._open(self.path, apsw.SQLITE_OPEN_READONLY)
+            open_ones.callback(source.close)
+            with explained(path):
+                copy = self._open(path, apsw.SQLITE_OPEN_READWRITE)
+                open_ones.callback(copy.close)
+                work = copy.backup("main", source, "main")
+                while not work.done:
+                    work.step(-1)
+                work.finish()
                 copy.execute("PRAGMA journal_mode=DELETE")
-            except BaseException:
-                # Half a copy would be taken for one.
-                target.unlink(missing_ok=True)
-                raise
-            finally:
-                copy.close()
-                source.close()
+            # What is damaged is copied as it is, and would be kept for a sound one.
+            if copy.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                raise _damaged(self.path)
+
+    def refuse_damage(self) -> None:
+        """Raise StateDamaged for pages that do not fit together; too large a file is trusted."""
+        if Path(self.path).stat().st_size > LOOKED_THROUGH:
+            return
+        if self.read(lambda work: work.execute("PRAGMA quick_check(1)")) != [("ok",)]:
+            raise _damaged(self.path)
 
     def close(self) -> None:
         if self._closed:
@@ -205,9 +238,9 @@ class SqliteDatabase:
 
     def _serve(self, opened: Future[None]) -> None:
         try:
-            with _explained(self.path):
+            with explained(self.path):
                 self._connection = self._connect()
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001  whoever opens it is to hear of it
             opened.set_exception(error)
             return
         opened.set_result(None)
@@ -223,7 +256,9 @@ class SqliteDatabase:
             stopping = job is None
             if group:
                 self._run_group([job for job in group if job.future.set_running_or_notify_cancel()])
-        self._connection.close()
+        with suppress(apsw.Error):
+            # What was acknowledged is safe already; a disk that fails may refuse to tidy up.
+            self._connection.close()
         self._refuse_late_jobs()
 
     def _refuse_late_jobs(self) -> None:
@@ -237,8 +272,9 @@ class SqliteDatabase:
         """Run the jobs in one transaction and answer them once it is durable."""
         answers: list[tuple[_Job, Any, BaseException | None]] = []
         try:
-            with _explained(self.path):
+            with self._explained():
                 if any(job.writes for job in group):
+                    self._check_file()
                     self._connection.execute("BEGIN IMMEDIATE")
                 else:
                     self._connection.execute("BEGIN")
@@ -272,13 +308,35 @@ class SqliteDatabase:
             connection.execute("RELEASE job")
             if isinstance(error, _OWN_FAULTS):
                 return None, error
-            return None, _as_store_error(self.path, error)
+            return None, self._as_trouble(error)
         connection.execute("RELEASE job")
         return result, None
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.Error, OSError) as error:
+            raise self._as_trouble(error) from error
+
+    def _as_trouble(self, error: BaseException) -> BaseException:
+        """What an error means for a file that was sound when it was opened."""
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            self._damage = _damaged(self.path)
+            return self._damage
+        return _as_store_error(self.path, error)
+
+
+def contents_after(work: Callable[[Transaction], None]) -> bytes:
+    """The file of a new database in which this was done."""
+    with closing(apsw.Connection(MEMORY)) as connection:
+        with connection:
+            work(_SqliteTransaction(connection))
+        return connection.serialize("main")
+
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def explained(path: str) -> Iterator[None]:
     """Turn what SQLite and the system say into what, where, and what to do."""
     try:
         yield
@@ -286,6 +344,10 @@ def _explained(path: str) -> Iterator[None]:
         raise
     except (apsw.Error, OSError) as error:
         raise _as_store_error(path, error) from error
+
+
+def _damaged(path: str) -> StateDamaged:
+    return StateDamaged(f"the state {path} is damaged; restore a copy of it, or move it away")
 
 
 def _taken_back(path: str, error: Exception) -> StoreError:
@@ -312,7 +374,7 @@ def _as_store_error(path: str, error: BaseException) -> BaseException:
     if isinstance(error, apsw.NotADBError):
         return StoreError(f"{path} is not a state of watcher; name another file with --state")
     if isinstance(error, apsw.CorruptError):
-        return StoreError(f"the state {path} is damaged; restore a copy of it, or move it away")
+        return _damaged(path)
     if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError | OSError):
         reason = getattr(error, "strerror", None) or "not readable or writable"
         return StoreError(

@@ -6,22 +6,20 @@ Local: it opens the state itself. It needs no key, no network and no event loop.
 from __future__ import annotations
 
 import getpass
-import logging
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from watcher.clock import Clock, SystemClock
-from watcher.config import Settings, load, public_names
-from watcher.directory import Directory, board_of_names, may_name_a_channel
+from watcher.config import Settings, public_names
+from watcher.directory import Directory, board_of_names, check_forms
 from watcher.errors import NoSuchBatch, StoreError, UsageError
 from watcher.model import Account, Batch, Channel
-from watcher.providers.addresses import fits_one_segment
 from watcher.routing import Switchboard
 from watcher.store.batches import Registering
+from watcher.store.codec import UNREADABLE
 from watcher.store.ledger import Ledger
 from watcher.store.lock import StateLock
 from watcher.store.schema import open_state
@@ -43,6 +41,8 @@ class DaemonView:
     """What the daemon of a state last said of itself, and whether it lives."""
 
     alive: bool
+    # It holds the lock, and has written nothing for too long: its disk may be full, or it hangs.
+    silent: bool = False
     beat: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,11 +65,11 @@ class Wish:
         """Raise UsageError for what is no printable text of a sensible length."""
         given = (("name", self.name), ("group", self.group), *(("tag", t) for t in self.tags or ()))
         for what, text in given:
-            if text is not None and (fault := _fault(what, text)):
-                raise UsageError(fault)
+            if text is not None and (wrong := fault(what, text)):
+                raise UsageError(wrong)
 
 
-def _fault(what: str, text: str) -> str | None:
+def fault(what: str, text: str) -> str | None:
     """Why a text can be no name, tag or group; None if it can."""
     if not text.strip() or not text.isprintable():
         return f"{what} {clean_line(text, 60)!r}: give printable text"
@@ -90,7 +90,9 @@ class LocalClient:
     def opened(self, *, create: bool) -> Iterator[LocalClient]:
         """Open the state for a while; without `create` one that is not there reads as empty."""
         if create or state_exists(self.settings.state):
-            self._database = open_state(self.settings.state, program=__version__, change=False)
+            self._database = open_state(
+                self.settings.state, program=__version__, change=False, must_exist=not create
+            )
         try:
             yield self
         finally:
@@ -126,7 +128,8 @@ class LocalClient:
         beat = self.read(lambda ledger: ledger.process.get("daemon"))
         fresh = abs(self.clock.now() - int(beat.get("at", 0))) < BEAT_IS_FRESH
         held = not StateLock(self.settings.state).free
-        return DaemonView(alive=held and fresh and "stopped_at" not in beat, beat=beat)
+        runs = held and "at" in beat and "stopped_at" not in beat
+        return DaemonView(alive=runs and fresh, silent=runs and not fresh, beat=beat)
 
     def directory(self) -> Directory:
         """Names of accounts and channels: the living daemon's, else our own, else its last."""
@@ -156,6 +159,7 @@ class LocalClient:
         Raises UsageError naming what to choose from.
         """
         known: list[list[str]] = [[] for _ in texts]
+        check_forms(texts)
         if self.exists and account is None:
             known = self.read(
                 lambda ledger: [
@@ -180,7 +184,11 @@ class LocalClient:
         """Registered batches by key or id, each once; raises as `find` does."""
         found = {}
         if self.exists:
-            candidates = self.read(lambda ledger: [_candidates(ledger, text) for text in texts])
+            try:
+                candidates = self.read(lambda ledger: [_candidates(ledger, text) for text in texts])
+            except UNREADABLE as error:
+                why = "cannot be read: it was written by a later version or damaged"
+                raise StoreError(f"a batch in {self.settings.state} {why}") from error
         else:
             candidates = [[] for _ in texts]
         for text, batches in zip(texts, candidates, strict=True):
@@ -204,6 +212,7 @@ class LocalClient:
         wish.check()
         directory.check_channels(wish.channels or ())
         known: list[list[str]] = [[] for _ in pairs]
+        check_forms(text for text, _ in pairs)
         if self.exists and len(directory.accounts) > 1:
             known = self.read(
                 lambda ledger: [
@@ -250,6 +259,8 @@ class LocalClient:
 
 
 def _candidates(ledger: Ledger, text: str) -> list[Batch]:
+    if not text.isprintable():
+        return []
     head, slash, rest = text.partition("/")
     if slash and (batch := ledger.batches.get(head, rest)):
         return [batch]
@@ -276,124 +287,3 @@ def user_name() -> str | None:
         return clean_line(getpass.getuser(), USER_LENGTH) or None
     except (OSError, KeyError, ImportError):
         return None
-
-
-def register(
-    batch_or_id: object,
-    *,
-    account: str | None = None,
-    name: str | None = None,
-    tags: Sequence[str] | None = None,
-    group: str | None = None,
-    channels: Sequence[str] | None = None,
-    strict: bool = False,
-) -> str | None:
-    """Register a batch from the script that submitted it; returns its key.
-
-    Takes an id, any object with an `.id`, or one whose `.batch` has it, as Cohere's create call
-    returns it; or a dict of that form, as JSON gives it. Durable when it returns. It never raises
-    in a submit script: it logs the id and the `watcher add` line that mends it, and returns None;
-    `strict=True` raises.
-    """
-    try:
-        id_ = _id_of(batch_or_id)
-    except Exception as error:
-        if strict:
-            raise
-        logging.getLogger("watcher").error("a batch was not registered: %s", error)
-        return None
-    wish = Wish()
-    try:
-        wish = Wish(name=name, tags=_texts(tags), group=group, channels=_texts(channels))
-        client = LocalClient(load())
-        with client.opened(create=True):
-            wanted = client.registering(
-                [(id_, account)], wish, registered_by=user_name() or "python"
-            )
-            return client.register(wanted)[0].key
-    except Exception as error:
-        if strict:
-            raise
-        logging.getLogger("watcher").error(
-            "batch %s was not registered: %s. %s",
-            clean_line(id_, 480),
-            error,
-            _remedy(id_, account, wish, error),
-        )
-        return None
-
-
-def _id_of(batch_or_id: object) -> str:
-    if isinstance(batch_or_id, str):
-        return batch_or_id
-    for holder in (batch_or_id, _part(batch_or_id, "batch")):
-        id_ = _part(holder, "id")
-        if isinstance(id_, str):
-            return id_
-    kind = type(batch_or_id).__name__
-    raise UsageError(f"register() takes an id or an object with an .id, not {kind}")
-
-
-def _part(holder: object, name: str) -> object:
-    """What an object, or a parsed JSON document, has under a name."""
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
-
-
-def _texts(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    # One text is a sequence of its letters, and nobody means that.
-    return None if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-
-def _remedy(id_: str, account: str | None, wish: Wish, error: Exception) -> str:
-    """What to do about a registration that failed; never a line that would fail the same way."""
-    if not isinstance(error, UsageError):
-        return f"Once that is put right: {_add_line(id_, account, _sound(wish, None))}"
-    try:
-        client = LocalClient(load())
-        with client.opened(create=False):
-            directory = client.directory()
-            accounts = directory.accounts
-            known, sound = account if account in accounts else None, _sound(wish, directory)
-            head, slash, rest = id_.partition("/")
-            if not fits_one_segment(rest if slash and head in accounts else id_):
-                return "Correct the id, and register it again."
-            try:
-                client.registering([(id_, known)], sound, registered_by="")
-            except UsageError:
-                if len(accounts) > 1 and known is None:
-                    choices = " or ".join(_add_line(id_, name, sound) for name in accounts)
-                    return f"To mend it, whichever is meant: {choices}"
-                return f"Once that is put right: {_add_line(id_, known, sound)}"
-            return f"To mend it: {_add_line(id_, known, sound)}"
-    except Exception:  # noqa: BLE001  a submit script is never ended by what was to help it
-        return "See `watcher check`."
-
-
-def _sound(wish: Wish, directory: Directory | None) -> Wish:
-    """What of a wish can be granted; without a directory what could be."""
-
-    def fitting(what: str, texts: Iterable[str | None]) -> tuple[str, ...]:
-        return tuple(text for text in texts if text is not None and not _fault(what, text))
-
-    known = None if directory is None else directory.channels
-    channels = [name for name in wish.channels or () if known is None or name in known]
-    return Wish(
-        name=next(iter(fitting("name", [wish.name])), None),
-        tags=fitting("tag", wish.tags or ()) or None,
-        group=next(iter(fitting("group", [wish.group])), None),
-        channels=tuple(filter(may_name_a_channel, channels)) or None,
-    )
-
-
-def _add_line(id_: str, account: str | None, wish: Wish) -> str:
-    words = ["watcher", "add"]
-    for option, values in (
-        ("--account", (account,)),
-        ("--name", (wish.name,)),
-        ("--tag", wish.tags or ()),
-        ("--group", (wish.group,)),
-        ("--channel", wish.channels or ()),
-    ):
-        for value in values:
-            words += [] if value is None else [option, clean_line(value, LABEL_LENGTH)]
-    return shlex.join([*words, clean_line(id_, 480)])

@@ -1,0 +1,93 @@
+"""A row that a later version wrote, or somebody damaged: it is left alone, and stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.builders import HOUR, ended, event, registering, tell
+from tests.fakes import START
+from tests.store.databases import Books
+from watcher.model import Counts
+from watcher.store.batches import Registering
+from watcher.store.codec import (
+    UNREADABLE,
+    decode_account,
+    decode_batch,
+    decode_event,
+    encode_event,
+    encode_registration,
+    encode_state,
+)
+from watcher.store.database import Database
+from watcher.store.ledger import Ledger
+
+DAMAGED = {
+    "too deep": "[" * 100_000,
+    "a number too long": '{"looks": ' + "1" * 5_000 + "}",
+    "a later status": '{"status": "paused"}',
+    "a text for a number": '{"looks": "many"}',
+    "a flag for a number": '{"looks": true}',
+    "a number for a text": '{"last_error": 1}',
+    "counts of another type": '{"counts": {"total": {}}}',
+    "problems of another type": '{"problems": [{"line": "1"}]}',
+    "metadata of another type": '{"metadata": 5}',
+    "a time after all calendars": '{"created_at": 253402300800000}',
+    "a time before them": '{"ended_at": -1}',
+    "a number no column holds": '{"looks": 9223372036854775808}',
+}
+
+
+def registered(wanted: Registering) -> Callable[[Ledger], object]:
+    return lambda ledger: ledger.batches.register(wanted, START)
+
+
+@pytest.fixture
+def damaged(database: Database, books: Books, state: str) -> Books:
+    """Of two batches the first cannot be read."""
+    for wanted in (registering("batch_1"), registering("batch_2")):
+        books(registered(wanted))
+    update = "UPDATE batches SET state = $1 WHERE id = 'batch_1'"
+    database.transact(lambda work: work.execute(update, (state,)))
+    return books
+
+
+@pytest.mark.parametrize("state", DAMAGED.values(), ids=DAMAGED)
+def test_it_is_put_off_and_listed_by_its_key_alone(damaged: Books) -> None:
+    put_off = damaged(lambda ledger: ledger.batches.put_off_unreadable("openai", START + HOUR))
+    readable, unreadable = damaged(lambda ledger: ledger.batches.listed(open_only=True))
+    due = damaged(lambda ledger: ledger.batches.claim("openai", START, 9, START + HOUR, ()))
+
+    assert put_off == ["batch_1"]
+    assert unreadable == ["openai/batch_1"]
+    assert [one.id for one in readable] == [one.id for one in due] == ["batch_2"]
+
+
+def test_an_event_that_cannot_be_read_hides_no_other(database: Database, books: Books) -> None:
+    subject = ended()
+    for revision in (1, 2):
+        happened = event(about=subject, id=f"{subject.key}@{revision}")
+        books(tell(happened))
+    update = "UPDATE events SET document = '{}' WHERE seq = 1"
+    database.transact(lambda work: work.execute(update))
+    found = books(lambda ledger: ledger.events.of_subject(subject.key))
+
+    assert [one.id for one, _ in found] == [f"{subject.key}@2"]
+
+
+def test_whatever_is_written_is_read_back() -> None:
+    one = ended(counts=Counts(2**63 - 1, 0, 1), metadata={"a": [1.5, None, True]})
+    columns = {"account": "openai", "id": "batch_1", "provider": "openai", "revision": 1}
+    columns |= {"edition": 0, "next_look_at": None, "removed_at": None}
+    read = decode_batch(columns, encode_registration(one.registration), encode_state(one))
+    happened = event(about=one)
+
+    assert read == one
+    assert decode_event(0, encode_event(happened)) == happened
+
+
+@pytest.mark.parametrize("text", ['{"limited": "x"}', '{"trouble": 1}', '{"words": 5}', "[", "[1]"])
+def test_an_account_that_cannot_be_read_is_told_as_such(text: str) -> None:
+    with pytest.raises(UNREADABLE):
+        decode_account("openai", 1, text)
