@@ -47,6 +47,8 @@ from watcher.simulator import KEY
 
 # For so many seconds after a process has begun to watch the moment of its end is waited for.
 MOMENT_PATIENCE = 2.5
+# Less than that is left to a process that is watched so, in seconds; a lease is 15.
+LONGEST_WAIT = 2.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Life:
     began: float
     # The first request or message of its own.
     first_sign: float | None = None
+    ended: float = 0.0
     # What to do at each moment that is noticed.
     trap: Callable[[object], None] = lambda _moment: None
 
@@ -118,6 +121,7 @@ class Run:
     def end(self, life: Life) -> Autopsy:
         """What is left, once a process has ended; nobody has touched it since but commands."""
         code = life.process.wait(PATIENCE)
+        life.ended = time.time()
         self.recorder.end_life(life.number)
         watched, removed = self.registrar.acknowledged()
         last = max((one.last_seq for one in self.autopsies), default=0)
@@ -149,13 +153,18 @@ class Run:
     def _measure(self, life: Life) -> None:
         before = self.autopsies[-1] if self.autopsies else None
         ready = next(self._said(life.number, "watching"), None)
-        if before is None or before.due_at is None or ready is None or life.first_sign is None:
+        if before is None or before.due_at is None or ready is None:
             return
         # From here on only a lease could hold it up.
         at = datetime.fromisoformat(ready["at"]).timestamp()
-        if before.killed and before.due_at <= at * 1_000:
+        if not before.killed or before.due_at > at * 1_000:
+            return
+        if life.first_sign is not None:
             self.restarts.append(life.first_sign - life.began)
-            self.waits.append(max(0.0, life.first_sign - at))
+        # Killed without a sign, it had waited for as long as it lived, and would have longer.
+        self.waits.append(max(0.0, (life.first_sign or life.ended) - at))
+        if self.waits[-1] > LONGEST_WAIT:
+            self.problems.append(f"process {life.number} waited {self.waits[-1]:.1f} s")
 
     # The ways to die.
 

@@ -7,7 +7,6 @@ broke is printed with its seed; `--only READER --seed N --inputs 1` shows it aga
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from rehearsal import Figure, show
 
 from tests.fuzz.readers import Check, readers
 
@@ -32,7 +31,6 @@ class Tried:
     """What one reader was given, and what it did not stand."""
 
     inputs: int = 0
-    seconds: float = 0.0
     slowest: float = 0.0
     slowest_seed: int = 0
     broke: Counter[str] = field(default_factory=Counter)
@@ -54,7 +52,6 @@ class Tried:
                 print(f"  seed {seed}: {said}", file=sys.stderr)
         took = time.perf_counter() - began
         self.inputs += 1
-        self.seconds += took
         if took > self.slowest:
             self.slowest, self.slowest_seed = took, seed
 
@@ -85,29 +82,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Tried]:
 
 def report(seed: int, tried: dict[str, Tried], *, as_json: bool) -> None:
     """A line a reader, then what broke."""
-    if as_json:
-        readers_ = {
-            name: {
-                "inputs": one.inputs,
-                "seconds": round(one.seconds, 1),
-                "slowest_seconds": round(one.slowest, 3),
-                "slowest_seed": one.slowest_seed,
-                "broke": dict(one.broke),
-                "examples": one.examples,
-            }
-            for name, one in tried.items()
-        }
-        print(json.dumps({"title": "Fuzzing", "seed": seed, "readers": readers_}, indent=2))
-        return
-    print(f"Fuzzing from seed {seed}")
+    figures, notes = [], []
     for name, one in tried.items():
-        slowest = f"slowest {one.slowest * 1000:6.0f} ms (seed {one.slowest_seed})"
-        print(
-            f"  {name:<20} {one.inputs:>10,} inputs  {sum(one.broke.values()):>5} broke  {slowest}"
-        )
+        figures += [
+            Figure(name, one.inputs, "inputs"),
+            Figure("  broke", one.broke.total(), "times"),
+            Figure("  slowest", one.slowest * 1_000, f"ms, seed {one.slowest_seed}"),
+        ]
         for what, count in one.broke.most_common(TOLD):
-            print(f"    {count:,} times {what}, first with seed {one.examples[what]}")
-    print(f"  {'all':<20} {sum(one.inputs for one in tried.values()):>10,} inputs")
+            notes.append(f"{name}: {count:,} times {what}, first with seed {one.examples[what]}")
+    figures.append(Figure("all", sum(one.inputs for one in tried.values()), "inputs"))
+    show(f"Fuzzing from seed {seed}", figures, notes, as_json=as_json)
 
 
 def main() -> None:

@@ -276,9 +276,10 @@ def examine(path: Path, life: int, *, killed: bool, after: int) -> Autopsy:
     )
     due_at = due[0][0] if due else None
     if due_at is not None:
-        # An account that was asked to wait is not looked at earlier.
-        paused = [json.loads(text).get("paused_until") or 0 for (text,) in accounts]
-        due_at = max(due_at, *paused, 0)
+        # An account that was asked to wait, or is in doubt, is not looked at earlier.
+        states = [json.loads(text) for (text,) in accounts]
+        names = ("paused_until", "probe_due_at")
+        due_at = max(due_at, *(one.get(name) or 0 for one in states for name in names))
     return Autopsy(
         life,
         killed,

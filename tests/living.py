@@ -39,9 +39,9 @@ class Living(World):
         left = round((end - self.clock.monotonic()) * SECOND)
         if left > 0 and not (until is not None and until()):
             held = await self.leased()
-            await self._lease(self.clock.now() + left + LEASE if held else 0)
+            await self.hold_leases(self.clock.now() + left + LEASE if held else 0)
             looks += await super().run(left, until=until)
-            await self._lease(self.clock.now() + LEASE if held else 0)
+            await self.hold_leases(self.clock.now() + LEASE if held else 0)
         self.ran_until = self.clock.monotonic()
         return looks
 
@@ -49,17 +49,9 @@ class Living(World):
         # What a clock that was set back makes due is found by the turn of each minute.
         return await poller.next_wait()
 
-    async def _lease(self, until: int) -> None:
-        names, holder = self._lease_names(), self.app.holder
-        await self.books(lambda ledger: ledger.process.lease(names, holder, 0, until))
-
-    def _lease_names(self) -> list[str]:
-        names = [f"account:{name}" for name in self.app.pollers]
-        return names + [f"channel:{name}" for name in self.app.couriers]
-
     async def leased(self) -> bool:
         """Whether it holds every lease it needs."""
-        names, now, holder = self._lease_names(), self.clock.now(), self.app.holder
+        names, now, holder = self.lease_names(), self.clock.now(), self.app.holder
         held = await self.books(
             lambda ledger: [ledger.process.holds(name, holder, now) for name in names]
         )

@@ -134,6 +134,20 @@ async def test_five_in_a_row_that_are_refused_are_found_within_minutes(day: Day)
     assert len(day.team.messages) <= 40
 
 
+@pytest.mark.parametrize("count", [10, 40])
+async def test_many_in_a_row_that_are_refused_hold_up_no_other_for_long(
+    day: Day, count: int
+) -> None:
+    await day.start()
+    day.team.judge = poison(*await day.happen(count))
+    for _ in range(6):
+        told = await day.happen(2)
+        # What rests after that many refusals rests for an hour at most.
+        await day.run(75 * MINUTE)
+
+        assert set(told) <= set(day.team.ids())
+
+
 async def test_what_is_refused_is_dead_in_the_end_with_its_reason(day: Day) -> None:
     await day.start()
     ids = await day.happen(3)

@@ -79,7 +79,7 @@ def test_a_failure_logs_the_line_that_mends_it(
 
     assert key is None
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith("batch batch_1 was not registered: cannot open the state")
+    assert record.getMessage().startswith("batch batch_1 was not registered: cannot create ")
     assert record.getMessage().endswith(
         "Once that is put right: watcher add --account openai batch_1"
     )

@@ -518,3 +518,12 @@ def test_what_happened_in_the_future_is_shown_as_happening_now() -> None:
     )
 
     assert _looks(ahead, client) == "3, last 0ms ago, next in 1d"
+
+
+async def test_a_jump_that_tidying_meets_first_wakes_the_loops_all_the_same(world: Living) -> None:
+    await world.start()
+    world.clock.jump(HOUR)
+    await world.app.tidy()
+    await world.loops._notice()
+
+    assert await world.leased()

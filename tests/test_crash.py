@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
-
 from crashing import prepared
 from recording import Answer, Named, Receipt, read_message
 from scene import Kind, Options

@@ -21,7 +21,7 @@ from watcher.app import App, Plan
 from watcher.clock import SystemClock
 from watcher.config import Settings, load
 from watcher.daemon import Daemon, Loops, heartbeat, process
-from watcher.errors import StateLost, StoreError
+from watcher.errors import StoreError
 from watcher.log import configure, get
 from watcher.redaction import Redactor
 from watcher.simulator import KEY, Fate, faults
@@ -413,17 +413,6 @@ def test_a_heartbeat_that_fails_is_told_once(bench: Bench, monkeypatch: pytest.M
     bench.run(story)
 
     assert bench.said.count("heartbeat not fetched") == 1
-
-
-def test_a_state_that_was_deleted_ends_the_daemon(bench: Bench) -> None:
-    async def story(app: App) -> None:
-        await anyio.to_thread.run_sync(bench.state.unlink)
-        await bench.until(lambda: '"state lost"' in bench.said)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        bench.run(story)
-
-    assert caught.group_contains(StateLost, match="deleted or replaced")
 
 
 async def test_only_a_write_shows_that_the_state_is_well_again(openai: World) -> None:

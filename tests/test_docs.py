@@ -274,6 +274,7 @@ QUOTED = [
     "; name the file itself with --state",
     " is a link, and what is written through it might be another's; ",
     "others may enter ",
+    ", who could read and change what is written ",
     "waiting for the state",
     " has written nothing for ",
     " cannot be read, written by a later version or damaged",

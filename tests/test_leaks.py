@@ -121,6 +121,11 @@ def test_a_secret_in_place_of_its_files_path_is_not_told(
         ("add", "sk-proj-abcdef0123456789/batch_1"),
         ("events", "--since=sk-proj-abcdef0123456789"),
         ("show", "sk-proj-abcdef0123456789"),
+        # What is said of a long one is cut, and its beginning is as good as a part of the key.
+        ("show", f"sk-proj-abcdef0123456789{'A1b2C3d4' * 12}"),
+        ("rm", f"json://user:abcdef0123456789@host/{'long' * 40}"),
+        ("add", "batch_1", "--account", f"json://user:abcdef0123456789@host/{'long' * 40}"),
+        ("events", "--since", f"json://user:abcdef0123456789@host/{'long' * 40}"),
     ],
 )
 def test_a_secret_in_the_wrong_place_of_a_command_is_not_repeated(

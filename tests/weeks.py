@@ -113,8 +113,6 @@ class Week:
     told: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     looks: int = 0
     probes: int = 0
-    # Looks that a 429 answered: they are made again when the account has rested.
-    repeats: int = 0
     injected: Counter[str] = field(default_factory=Counter)
     # The most requests of one account in any minute.
     busiest: int = 0
@@ -163,7 +161,6 @@ async def live(
         week = Week(born, injected=mixture.injected, busiest=minutes.busiest)
         week.looks = world.simulation.requests.by_kind[Kind.RETRIEVE]
         week.probes = world.simulation.requests.by_kind[Kind.LIST]
-        week.repeats = world.simulation.requests.by_status[429]
         await _judge(week, world)
         await world.app.close()
         return week

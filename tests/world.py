@@ -155,10 +155,16 @@ class World:
         """A process begins, and holds its leases for as long as it lives."""
         await self.app.begin(self._plan(), spread=spread, void_leases=True, end_rests=True)
         self.app.wake_all()
-        names = [f"account:{name}" for name in self.app.pollers]
-        names += [f"channel:{name}" for name in self.app.couriers]
-        holder = self.app.holder
-        await self.books(lambda ledger: ledger.process.lease(names, holder, START, FAR))
+        await self.hold_leases()
+
+    async def hold_leases(self, until: int = FAR) -> None:
+        """Keep the leases of this process for as long as it lives, or until then."""
+        names, holder = self.lease_names(), self.app.holder
+        await self.books(lambda ledger: ledger.process.lease(names, holder, 0, until))
+
+    def lease_names(self) -> list[str]:
+        accounts = [f"account:{name}" for name in self.app.pollers]
+        return accounts + [f"channel:{name}" for name in self.app.couriers]
 
     async def restart(self, *, spread: bool = False) -> None:
         """The process is killed, and another begins on its state."""

@@ -50,13 +50,17 @@ class Jumps:
         """Milliseconds by which the wall clock has jumped since this was last asked, or 0."""
         moment, wall = self._clock.monotonic(), self._clock.now()
         self.stood_still = moment - self._moment > STANDSTILL
-        jump = wall - self._wall - round((moment - self._moment) * 1000)
+        jump = self._jump(moment, wall)
         self._moment, self._wall = moment, wall
-        if abs(jump) < LEAST_JUMP:
-            return 0
-        self._steady_from = moment
+        if jump:
+            self._steady_from = moment
         return jump
 
     def steady_for(self) -> float:
-        """Seconds since the last jump that was noticed, or since this began to be asked."""
-        return self._clock.monotonic() - self._steady_from
+        """Seconds since the last jump, asked about or not, or since this began to be asked."""
+        moment = self._clock.monotonic()
+        return 0.0 if self._jump(moment, self._clock.now()) else moment - self._steady_from
+
+    def _jump(self, moment: float, wall: int) -> int:
+        jump = wall - self._wall - round((moment - self._moment) * 1000)
+        return 0 if abs(jump) < LEAST_JUMP else jump

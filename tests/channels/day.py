@@ -20,8 +20,7 @@ from tests.builders import (
     event,
     tell,
 )
-from tests.fakes import START
-from tests.world import FAR, SameThread, World
+from tests.world import SameThread, World
 from watcher.app import Plan
 from watcher.model import Channel, Delivery, EventType, Message, Status
 from watcher.notify import Sent
@@ -120,9 +119,7 @@ class Day(World):
     async def reload(self) -> None:
         """Take other settings, and hold the leases for as long as the process lives."""
         await self.app.reload(self._plan())
-        names = ["account:openai", *(f"channel:{name}" for name in self.channels)]
-        holder = self.app.holder
-        await self.books(lambda ledger: ledger.process.lease(names, holder, START, FAR))
+        await self.hold_leases()
 
 
 def sizes(channel: ScriptedChannel, messages: Sequence[Message]) -> list[int]:

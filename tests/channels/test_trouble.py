@@ -271,3 +271,14 @@ async def test_a_mail_taken_for_spam_lets_its_successors_pass(
 
     assert (await desk.delivery(good[0])).state is DeliveryState.DELIVERED
     assert (await desk.delivery(bad[0])).state is DeliveryState.PENDING
+
+
+async def test_a_name_is_no_encoded_word_in_a_mails_subject(mailbox: Mailbox) -> None:
+    # A reader would be shown a line end and a mark that turns the direction of writing.
+    title = "FAILED =?utf-8?q?=0D=0A=E2=80=AEok=20all=20done?="
+    await mail(mailbox).send(replace(MESSAGE, title=title))
+    (told,) = mailbox.mails
+    subject = str(told["subject"])
+
+    assert "=0D=0A" in subject
+    assert not {"\n", "\u202e"} & set(subject)

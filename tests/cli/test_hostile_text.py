@@ -200,6 +200,36 @@ def test_one_damaged_row_hides_no_other(state_text: str, state: Path) -> None:
     assert "our own fault" not in shown.err
 
 
+@pytest.mark.parametrize("name", ["daemon", "names"])
+@pytest.mark.parametrize("document", ['{"at": "x"}', '{"at": 1}', '{"accounts": [{}]}', "[]"])
+def test_a_daemons_damaged_notes_are_as_good_as_none(state: Path, name: str, document: str) -> None:
+    call("add", "batch_1")
+    with sqlite3.connect(state) as connection:
+        put = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+        connection.execute(put, (name, document))
+    connection.close()
+    said = [call(command) for command in ("ls", "status", "health", "routes", "check")]
+    added = call("add", "batch_2")
+
+    assert added.code == 0
+    assert not [one.err for one in said if "our own fault" in one.err]
+
+
+def test_status_shows_what_another_wrote_to_the_state_harmlessly(state: Path) -> None:
+    call("add", "batch_1")
+    word = json.dumps("a\x1b]52;c;eA==\x07b\r\nforged \x9b2J\u202ec")
+    row = f'{{"provider": "openai", "trouble": "unauthorized", "trouble_reason": {word}}}'
+    with sqlite3.connect(state) as connection:
+        put = "INSERT OR REPLACE INTO accounts (name, revision, state) VALUES ('openai', 1, ?)"
+        connection.execute(put, (row,))
+    connection.close()
+    said = call("status")
+
+    assert "forged" in said.out
+    assert_shown(said.out)
+    assert not [line for line in said.out.splitlines() if line.startswith("forged")]
+
+
 def spoil(state: Path, column: str, change: Any, id_: str = "batch_1") -> None:
     """Change what a row of a batch holds, as another hand would."""
     with sqlite3.connect(state) as connection:

@@ -9,12 +9,10 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from tests.builders import MINUTE, ScriptedChannel
-from tests.fakes import START
-from tests.world import FAR, SameThread, World
+from tests.world import SameThread, World
 from watcher.app import Plan
 from watcher.app.plan import close_plan
 from watcher.config import ChannelSettings, PollingSettings
-from watcher.courier import Telling
 from watcher.errors import StoreError
 from watcher.model import Severity
 from watcher.routing import Route, Switchboard
@@ -96,8 +94,8 @@ class Changing(World):
     def _plan(self) -> Plan:
         self.channels = {name: self.places[name][-1] for name in self.setup.channels}
         polling = PollingSettings(eagerness=self.setup.eagerness, min_interval=MIN_INTERVAL)
-        settings = self._settings.model_copy(update={"polling": polling})
-        plan = self.app.plan(settings)
+        self._settings = self._settings.model_copy(update={"polling": polling})
+        plan = super()._plan()
         channels = {
             name: ChannelSettings(
                 url=SecretStr(f"json://127.0.0.1:9/{len(self.places[name])}"),
@@ -107,22 +105,11 @@ class Changing(World):
         }
         return replace(
             plan,
-            settings=settings.model_copy(update={"channels": channels}),
+            settings=plan.settings.model_copy(update={"channels": channels}),
             board=self.setup.board,
-            looking={
-                name: replace(looking, credential=self._credential(name))
-                for name, looking in plan.looking.items()
-            },
             telling={
-                name: Telling(
-                    name,
-                    channel,
-                    digest_wait=0,
-                    digest_interval=0,
-                    give_up_after=GIVE_UP_AFTER,
-                    address=channels[name].url,
-                )
-                for name, channel in self.channels.items()
+                name: replace(one, give_up_after=GIVE_UP_AFTER, address=channels[name].url)
+                for name, one in plan.telling.items()
             },
         )
 
@@ -133,13 +120,7 @@ class Changing(World):
         self.setup, old = setup, self.app.plan_now
         await self.app.reload(self._plan())
         await close_plan(old)
-        await self._hold_leases()
-
-    async def _hold_leases(self) -> None:
-        names = [f"account:{name}" for name in self.app.pollers]
-        names += [f"channel:{name}" for name in self.app.couriers]
-        holder = self.app.holder
-        await self.books(lambda ledger: ledger.process.lease(names, holder, START, FAR))
+        await self.hold_leases()
 
     async def die(self, milliseconds: int, *, after_writes: int) -> None:
         """Run until the state has taken so many writes; what comes of the next is never kept."""

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import HOUR, ended, event, registering, tell
 from tests.fakes import START
 from tests.store.databases import Books
-from watcher.model import Counts
+from watcher.model import Account, Channel, Counts
 from watcher.store.batches import Registering
 from watcher.store.codec import (
     UNREADABLE,
@@ -20,7 +20,7 @@ from watcher.store.codec import (
     encode_registration,
     encode_state,
 )
-from watcher.store.database import Database
+from watcher.store.database import Database, Transaction
 from watcher.store.ledger import Ledger
 
 DAMAGED = {
@@ -91,3 +91,44 @@ def test_whatever_is_written_is_read_back() -> None:
 def test_an_account_that_cannot_be_read_is_told_as_such(text: str) -> None:
     with pytest.raises(UNREADABLE):
         decode_account("openai", 1, text)
+
+
+@pytest.mark.parametrize("state", ["[]", "5", "{"])
+def test_an_account_and_a_channel_begin_anew_and_use_no_id_twice(
+    database: Database, books: Books, state: str
+) -> None:
+    def insert(work: Transaction) -> None:
+        for table in ("accounts", "channels"):
+            text = f"INSERT INTO {table} (name, revision, state) VALUES ('a', 7, $1)"  # noqa: S608
+            work.execute(text, (state,))
+
+    database.transact(insert)
+    account = books(lambda ledger: ledger.subjects.account("a", "openai"))
+    (other,) = books(lambda ledger: ledger.subjects.accounts())
+    channel = books(lambda ledger: ledger.subjects.channel("a"))
+
+    assert (account, other.revision) == (Account("a", "openai", revision=7), 7)
+    assert channel == Channel("a", revision=7)
+
+
+@pytest.mark.parametrize("document", ["[1]", '"x"', "null", "{", "[" * 100_000])
+def test_what_a_daemon_said_of_itself_counts_only_where_it_can_be_read(
+    database: Database, books: Books, document: str
+) -> None:
+    put = "INSERT INTO meta (name, value) VALUES ('daemon', $1)"
+    database.transact(lambda work: work.execute(put, (document,)))
+
+    assert books(lambda ledger: ledger.process.get("daemon")) == {}
+
+
+def test_a_delivery_in_a_state_that_only_a_later_version_knows_hides_no_other(
+    database: Database, books: Books
+) -> None:
+    for revision in (1, 2):
+        happened = event(about=ended(), id=f"openai/batch_1@{revision}")
+        books(tell(happened, "team", now=START))
+    later = "UPDATE deliveries SET state = 'snoozed' WHERE seq = 1"
+    database.transact(lambda work: work.execute(later))
+    newest = books(lambda ledger: ledger.outbox.newest(state=None, channel=None, limit=9))
+
+    assert [one.event_id for one in newest] == ["openai/batch_1@2"]

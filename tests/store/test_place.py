@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.bench import call
 from watcher.errors import StoreError
 from watcher.store import place
 from watcher.store.lock import StateLock
@@ -139,6 +140,43 @@ def test_a_link_planted_beside_a_state_is_not_written_through(state: Path, compa
     assert theirs.read_text() == "keep me"
 
 
+@pytest.mark.parametrize("planted", ["", *place.COMPANIONS])
+def test_what_another_put_at_a_states_place_in_a_shared_directory_is_refused(
+    state: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    make(state)
+    theirs = Path(f"{state}{planted}")
+    theirs.touch()
+    owned_by(theirs, os.geteuid() + 1, monkeypatch)
+    # In a directory of our own nobody else could have put it there.
+    make(state)
+    theirs.touch()
+    before = state.read_bytes()
+    state.parent.chmod(0o1777)
+    said = opening(state)
+
+    assert said.startswith(f"{theirs} belongs to user {os.geteuid() + 1}, who could read")
+    assert said.endswith("with --state")
+    assert state.read_bytes() == before
+
+
+def test_one_whose_work_was_cleared_away_before_it_was_synced_gives_way(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = place.sync
+
+    def cleared(temporary: Path) -> None:
+        monkeypatch.setattr(place, "sync", sync)
+        make(state)
+        temporary.unlink(missing_ok=True)
+        sync(temporary)
+
+    monkeypatch.setattr(place, "sync", cleared)
+
+    assert not place.put(str(state), b"second")
+    assert state.read_bytes() != b"second"
+
+
 def test_the_lock_is_never_taken_through_a_link(state: Path) -> None:
     theirs = state.with_name("theirs")
     Path(f"{state}.lock").symlink_to(theirs)
@@ -196,6 +234,27 @@ def test_a_state_whose_file_is_gone_and_whose_journal_is_left_is_not_begun_anew(
     assert f"is gone, but {beside.name} beside it holds what belongs to it" in opening(state)
     assert not state.exists()
     assert beside.read_bytes() == b"what was acknowledged last"
+
+
+@pytest.mark.parametrize(
+    "command", [("ls",), ("show", "batch_1"), ("status",), ("check", "--offline"), ("add", "b")]
+)
+def test_no_command_takes_a_state_that_is_gone_for_none(
+    state: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("WATCHER_STATE", str(state))
+    monkeypatch.setenv("OPENAI_API_KEY", "made-up-key")
+    Path(f"{state}-wal").write_bytes(b"acknowledged")
+    said = call(*command)
+
+    assert said.code == 1
+    assert "beside it holds what belongs to it; bring the file back" in said.out + said.err
+
+
+def test_what_is_no_file_is_never_to_be_deleted() -> None:
+    said = opening(Path("/dev/null"))
+
+    assert said == "the state /dev/null is not a file; name another with --state"
 
 
 def test_a_state_that_vanishes_while_it_is_opened_is_not_made_by_a_reader(state: Path) -> None:

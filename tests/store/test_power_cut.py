@@ -103,7 +103,7 @@ def begins(left: Path) -> bool:
 def test_the_next_start_works_wherever_the_first_was_cut(tmp_path: Path) -> None:
     begun = [begins(left) for _, left in every_cut(tmp_path, make)]
 
-    assert len(begun) > 10
+    assert len(begun) > 6
     assert all(begun)
 
 

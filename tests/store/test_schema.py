@@ -328,7 +328,7 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
 
-    with pytest.raises(StoreError, match=r"cannot open the state .* not a directory"):
+    with pytest.raises(StoreError, match=r"cannot create .* not a directory"):
         opened(tmp_path / "file" / "watcher.db")
 
 

@@ -170,10 +170,10 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # Where it cannot
 
 
-def ends(bench: Bench, story: Story) -> ExceptionGroup[Exception]:
+def ends(bench: Bench, story: Story, *, grace: float = 5.0) -> ExceptionGroup[Exception]:
     # The bench stops a daemon by a signal; this one has to end by itself.
     with mock.patch.object(os, "kill"), pytest.raises(ExceptionGroup) as caught:
-        bench.run(story)
+        bench.run(story, grace=grace)
     return caught.value
 
 
@@ -190,6 +190,22 @@ def test_a_state_deleted_under_a_daemon_ends_it_and_the_operators_hear_of_it(
     assert error.subgroup(StateLost) is not None
     assert len(troubles(service)) == 1
     assert "was deleted or replaced while it was in use" in troubles(service)[0]
+
+
+def test_a_message_under_way_holds_up_the_end_for_the_grace_only(
+    bench: Bench, providers: World, service: Service
+) -> None:
+    async def story(app: App) -> None:
+        service.behaviour = "hang"
+        await add(app, providers.ended())
+        await bench.until(lambda: service.received)
+        await anyio.to_thread.run_sync(Path(bench.state).unlink)
+        await bench.until(lambda: '"state lost"' in bench.said)
+
+    error = ends(bench, story, grace=0.2)
+
+    assert error.subgroup(StateLost) is not None
+    assert "grace is over" in bench.said
 
 
 async def test_nothing_is_acknowledged_that_goes_into_a_file_without_a_name(
@@ -338,7 +354,8 @@ def test_a_daemon_that_can_write_nothing_is_not_said_to_be_absent(state: Path) -
     """Its disk is full, say: to start another would help nobody."""
     call("add", "batch_1")
     with closing(open_state(str(state), program="1.0", change=True)) as database:
-        beat = {"pid": 4711, "at": time.time_ns() // 1_000_000 - 45_000}
+        at = time.time_ns() // 1_000_000 - 45_000
+        beat = {"pid": 4711, "since": at, "at": at}
         database.transact(lambda work: Ledger(work).process.put("daemon", beat))
     lock = StateLock(str(state))
     lock.acquire()

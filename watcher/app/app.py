@@ -264,7 +264,6 @@ class App:
 
     async def tidy(self) -> None:
         """Drop what waits for channels long gone, and let go of what ended long ago."""
-        self.notice_jump()
         now, plan, uptime = self.clock.now(), self.plan_now, self.uptime()
         settings = plan.settings
         steady = self._jumps.steady_for() >= STEADY_BEFORE_PRUNING

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 import click
@@ -159,9 +160,20 @@ def _without_keys(text: str, arguments: list[str]) -> str:
 
     for argument in arguments:
         for part in (argument, argument.partition("=")[2], argument.partition("/")[0]):
-            if part in text and ("://" in part or begins_like_a_key(part)):
-                text = text.replace(part, ELLIPSIS)
+            if "://" in part or begins_like_a_key(part):
+                text = _without_beginnings(text, part)
     return text
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    """The text without a secret, nor what is left of one that was cut before it was told."""
+    from watcher.redaction import BEGINNING
+
+    while len(secret) >= BEGINNING and (at := text.find(secret[:BEGINNING])) >= 0:
+        alike = (one == other for one, other in zip(text[at:], secret, strict=False))
+        shared = sum(takewhile(bool, alike))
+        text = text[:at] + ELLIPSIS + text[at + shared :].removeprefix(ELLIPSIS)
+    return text.replace(secret, ELLIPSIS) if secret else text
 
 
 def _say(text: str, strike: Callable[[str], str], *, traceback: bool = False) -> None:

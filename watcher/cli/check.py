@@ -78,7 +78,9 @@ def _state(settings: Settings) -> dict[str, Any]:
         if state_exists(settings.state):
             open_state(settings.state, program=__version__, change=False).close()
         else:
-            _check_place(Path(place.settled(settings.state)))
+            path = place.settled(settings.state)
+            place.refuse_leftovers(path)
+            _check_place(Path(path))
     except StoreError as error:
         return _result("state", settings.state, error)
     return _result("state", settings.state)

@@ -176,7 +176,8 @@ def _print_history(client: LocalClient, history: History) -> None:
             if delivery is None:
                 click.echo(f"    {clean(choice.channel)}: not told: {clean(choice.why)}")
             else:
-                _print_delivery(delivery, choice.why, client)
+                why = choice.why if choice.taken else delivery.reason or choice.why
+                _print_delivery(delivery, why, client)
         for delivery in settled.values():
             _print_delivery(delivery, delivery.reason or "", client)
         if not choices:

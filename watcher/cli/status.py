@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import print_json, styled, without_owner
+from watcher.cli.output import clean, print_json, styled, without_owner
 from watcher.errors import ConfigError
 from watcher.model import Account, Channel
 from watcher.text import iso, local, plural, span
@@ -166,11 +166,10 @@ def _print(client: LocalClient, document: dict[str, Any]) -> None:
     zone, daemon = client.settings.zone, document["daemon"]
     beat = client.daemon().beat
     if daemon["alive"]:
-        said = (
-            f"pid {daemon['pid']}, watcher {daemon['version']}, since {local(beat['since'], zone)}"
-        )
+        version = clean(daemon["version"])
+        said = f"pid {daemon['pid']}, watcher {version}, since {local(beat['since'], zone)}"
         if daemon["stuck"]:
-            said += styled(f", stuck: {', '.join(daemon['stuck'])}", fg="red")
+            said += styled(f", stuck: {clean(', '.join(map(str, daemon['stuck'])))}", fg="red")
     elif "at" in beat:
         ago = span(max(0, client.clock.now() - int(beat["at"])))
         said = f"none: start watcher run (the last was alive {ago} ago)"
@@ -183,11 +182,11 @@ def _print(client: LocalClient, document: dict[str, Any]) -> None:
     click.echo(f"state          {document['state']}")
     click.echo(f"daemon         {said}")
     for account in document["accounts"]:
-        click.echo(f"account        {account['name']}: {_account(account, zone)}")
+        click.echo(f"account        {clean(account['name'])}: {_account(account, zone)}")
     if not document["accounts"]:
         click.echo("account        none: set OPENAI_API_KEY, say, or run watcher init")
     for channel in document["channels"]:
-        click.echo(f"channel        {channel['name']}: {_channel(channel, zone)}")
+        click.echo(f"channel        {clean(channel['name'])}: {_channel(channel, zone)}")
     if not document["channels"]:
         click.echo("channel        none: nobody is told anything")
     dead = f"{document['dead']} dead"
@@ -209,11 +208,11 @@ def _account(account: dict[str, Any], zone: tzinfo | None) -> str:
     if account["trouble"]:
         reason = f": {account['reason']}" if account["reason"] else ""
         trouble = without_owner(account["trouble"], "account", account["name"])
-        return styled(f"{trouble}{reason}", fg="red") + f", {batches}"
+        return styled(clean(f"{trouble}{reason}"), fg="red") + f", {batches}"
     if account["paused_until"]:
         until = _moment(account["paused_until"], zone)
         return styled(f"paused until {until}", fg="yellow") + (
-            f" ({account['pause_reason']}), {batches}"
+            f" ({clean(account['pause_reason'])}), {batches}"
         )
     return f"well, {batches}"
 
@@ -222,9 +221,9 @@ def _channel(channel: dict[str, Any], zone: tzinfo | None) -> str:
     waiting = f", {plural(channel['waiting'], 'event')} waiting" if channel["waiting"] else ""
     if channel["trouble"]:
         trouble = without_owner(channel["trouble"], "channel", channel["name"])
-        return styled(trouble, fg="red") + waiting
+        return styled(clean(trouble), fg="red") + waiting
     if channel["failing_since"]:
         since = _moment(channel["failing_since"], zone)
         text = f"failing since {since}: {channel['reason']}"
-        return styled(text, fg="red") + waiting
+        return styled(clean(text), fg="red") + waiting
     return f"well{waiting}"

@@ -18,6 +18,7 @@ from watcher.directory import Directory, board_of_names, check_forms
 from watcher.errors import NoSuchBatch, StoreError, UsageError
 from watcher.model import Account, Batch, Channel
 from watcher.routing import Switchboard
+from watcher.store import place
 from watcher.store.batches import Registering
 from watcher.store.codec import UNREADABLE
 from watcher.store.ledger import Ledger
@@ -93,6 +94,8 @@ class LocalClient:
             self._database = open_state(
                 self.settings.state, program=__version__, change=False, must_exist=not create
             )
+        else:
+            place.refuse_leftovers(place.true_path(self.settings.state))
         try:
             yield self
         finally:
@@ -126,7 +129,10 @@ class LocalClient:
         if not self.exists:
             return DaemonView(alive=False)
         beat = self.read(lambda ledger: ledger.process.get("daemon"))
-        fresh = abs(self.clock.now() - int(beat.get("at", 0))) < BEAT_IS_FRESH
+        if any(type(beat.get(name)) is not int for name in ("at", "since", "pid")):
+            # Damaged, or there was none.
+            beat = {}
+        fresh = abs(self.clock.now() - beat.get("at", 0)) < BEAT_IS_FRESH
         held = not StateLock(self.settings.state).free
         runs = held and "at" in beat and "stopped_at" not in beat
         return DaemonView(alive=runs and fresh, silent=runs and not fresh, beat=beat)
@@ -134,22 +140,31 @@ class LocalClient:
     def directory(self) -> Directory:
         """Names of accounts and channels: the living daemon's, else our own, else its last."""
         own = public_names(self.settings)
-        published = self.read(lambda ledger: ledger.process.get("names")) if self.exists else {}
+        published = self._published()
         if published and (self.daemon().alive or not own["accounts"]):
             return Directory.of_names(published)
         return Directory.of_names(own)
 
     def board(self) -> Switchboard:
         """Who is told what: as the living daemon has it, else as our own configuration does."""
-        published = self.read(lambda ledger: ledger.process.get("names")) if self.exists else {}
+        published = self._published()
         if published and (self.daemon().alive or not self.settings.channels):
             return board_of_names(published)
         return self.settings.switchboard()
 
     def instance(self) -> str:
         """Whose name events carry: the daemon's of this state, else ours."""
+        return str(self._published().get("instance") or self.settings.instance)
+
+    def _published(self) -> dict[str, Any]:
+        """The names that a daemon left in the state; none where they cannot be read."""
         names = self.read(lambda ledger: ledger.process.get("names")) if self.exists else {}
-        return str(names.get("instance") or self.settings.instance)
+        try:
+            Directory.of_names(names)
+            board_of_names(names)
+        except UNREADABLE:
+            return {}
+        return names
 
     def resolve_all(
         self, texts: Sequence[str], account: str | None = None

@@ -75,6 +75,10 @@ class Loops:
         self._stopped.set()
         self.wake_all()
 
+    async def stopped(self) -> None:
+        """Wait until the loops are to stop, whatever the reason."""
+        await self._stopped.wait()
+
     def wake_all(self) -> None:
         """Let every loop see what has changed."""
         for wake in self._wakes:
@@ -152,8 +156,10 @@ class Loops:
     async def _notice(self) -> None:
         if self.app.notice_jump():
             # Leases may have run out by the new time, and waits end at other moments.
-            await self.renew()
-            self.app.wake_all()
+            try:
+                await self.renew()
+            finally:
+                self.app.wake_all()
         if await self.app.database.changed_elsewhere():
             self.app.wake_all()
 
@@ -175,7 +181,8 @@ class Loops:
             return
         self.lost = error
         self.app.log.critical("state lost", error=str(error))
-        self._tell_operators(f"Nothing is watched or told until this is put right: {error}")
+        remedy = "until this is put right and the watcher is started again"
+        self._tell_operators(f"Nothing is watched or told {remedy}: {error}")
         self.stop()
 
     def _store_trouble(self, error: StoreError) -> None:

@@ -57,6 +57,7 @@ class Daemon:
             async with anyio.create_task_group() as outer:
                 if sys.platform != "win32":
                     await outer.start(self._answer_signals, outer)
+                outer.start_soon(self._end_of_grace, outer)
                 # Whoever waits for this line may send a signal upon it.
                 self._say(plan)
                 async with anyio.create_task_group() as self._tasks:
@@ -120,9 +121,9 @@ class Daemon:
                 else:
                     self.app.log.info("stopping", signal=number.name, grace_seconds=self.grace)
                     self._loops.stop()
-                    outer.start_soon(self._end_of_grace, outer)
 
     async def _end_of_grace(self, outer: TaskGroup) -> None:
+        await self._loops.stopped()
         await anyio.sleep(self.grace)
         self.app.log.warning("grace is over: leaving steps unfinished")
         outer.cancel_scope.cancel()

@@ -68,7 +68,7 @@ def missed(
     """
     if batch.ended:
         # Providers delete what has ended; it is not lost, and there is nothing to retry.
-        return Step(replace(batch, looks=batch.looks + 1, last_look_at=now))
+        return Step(replace(batch, looks=batch.looks + 1, last_look_at=now, failures=0))
     since = batch.missing_since if batch.missing_since is not None else now
     looked_at = batch.last_look_at if batch.last_look_at is not None else since
     step = unanswered(batch, error, now)

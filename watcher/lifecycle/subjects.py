@@ -22,6 +22,10 @@ NONE_LISTED = (
     "every batch is answered 404, and the list is empty: another project's key, a wrong base URL, "
     "or were they deleted?"
 )
+OTHERS_LISTED = (
+    "every batch is answered 404, and the list shows only others: another project's key, a wrong "
+    "base URL, or were they deleted?"
+)
 LISTED = "batches are answered 404 that the account's list shows: a proxy or a wrong base URL?"
 # The subject of a refusal given to the account's list, which no batch's id can be.
 LIST = "/"

@@ -80,7 +80,7 @@ _BROKEN = (
     (re.compile(r"://"), f":{_ZERO_WIDTH}//"),
     (re.compile(r"(www)\.", re.IGNORECASE), rf"\1{_ZERO_WIDTH}."),
     # A bare host with a path: some services turn invitations like these into a preview.
-    (re.compile(r"\.(?=[^\W\d_]{2,}/)"), f"{_ZERO_WIDTH}."),
+    (re.compile(r"\.(?=[\w-]{2,}(?::\d+)?[/?#])"), f"{_ZERO_WIDTH}."),
 )
 _ASCII_MARKS = str.maketrans({ELLIPSIS: ".", "·": "-", "“": '"', "”": '"'})
 

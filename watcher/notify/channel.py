@@ -27,7 +27,7 @@ from watcher.errors import ConfigError
 from watcher.message import Markup, Style
 from watcher.model import Message, TryOutcome
 from watcher.notify.address import add_secrets, load, open_service, refusing
-from watcher.notify.services import Emoji, kind_of, markup_of, style_of
+from watcher.notify.services import MAIL, Emoji, kind_of, markup_of, style_of
 from watcher.redaction import Redactor
 from watcher.text import clean_line
 
@@ -247,6 +247,9 @@ def _deliver(service: Any, message: Message, redactor: Redactor) -> Sent:
         # Apprise would turn every space into one that does not break, for lines without end.
         body, body_format = html.escape(body).replace("\n", "<br/>"), "html"
         title = html.escape(title) if service.title_maxlen <= 0 else title
+    if kind_of(service) in MAIL:
+        # An encoded word is read in a subject, whoever wrote it; this makes Apprise encode all.
+        title = title.replace("=?", "=\N{ZERO WIDTH SPACE}?")
     mail = kind_of(service) == "mailto"
     began = time.monotonic()
     with _noting(service) as broken:

@@ -121,6 +121,7 @@ class AccountPoller:
         standing = self.standing
         if standing.notice_jump():
             await self.spread_overdue()
+        await standing.catch_up()
         await standing.read_credential(now)
         if standing.disabled is not None or standing.paused(now):
             return 0
@@ -181,7 +182,7 @@ class AccountPoller:
             return min(60.0, (account.paused_until - now) / SECOND)
         due = [] if account.probe_due_at is None else [account.probe_due_at]
         most = self.looking.max_concurrency
-        if not account.suspected and len(self._slots) < most:
+        if not account.suspected and len(self._slots) + self._probing < most:
             name, closed = self.looking.name, self._slots.closed_to(most)
             next_due = await self._read(lambda ledger: ledger.batches.next_due(name, closed))
             if next_due is not None:

@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 SECOND = 1_000
 # So many of the newest batches are asked for where the list is to vouch for a 404.
 NEWEST = 100
+# Of so many open batches all are in doubt, where the account's are said to be.
+SAMPLE = 200
 # Seconds between two looks at a credential's file.
 SECRET_READ_EVERY = 60
 
@@ -79,6 +81,8 @@ class Standing:
         self._kept: Account | None = None
         self._secret: str | None = None
         self._secret_read_at: float | None = None
+        # Whether something could not be recorded: its event's id may have been used already.
+        self._behind = False
         # Whether a 404 waits for the list to vouch for it.
         self._doubted = False
         # Whether the account's list is refused as no list would be: it has none.
@@ -230,13 +234,13 @@ class Standing:
         name, ids = self.looking.name, [one.id for one in page if one.id is not None]
 
         def work(ledger: Ledger) -> str | None:
-            if not ids:
-                # The only one may well be gone, and a list without it is empty.
-                several = ledger.batches.several_seen_open(name)
-                return lifecycle.NONE_LISTED if several else None
-            known = (ledger.batches.get(name, id_) for id_ in ids)
-            missing = any(batch is not None and batch.missing_looks for batch in known)
-            return lifecycle.LISTED if missing else None
+            if any(batch.missing_looks for batch in ledger.batches.of_ids(name, ids)):
+                return lifecycle.LISTED
+            seen = ledger.batches.seen_open(name, SAMPLE)
+            # The only one may well be gone, and a list be empty or show others without it.
+            if len(seen) > 1 and (not ids or all(batch.missing_looks for batch in seen)):
+                return lifecycle.OTHERS_LISTED if ids else lifecycle.NONE_LISTED
+            return None
 
         return await self._write(work)
 
@@ -273,8 +277,25 @@ class Standing:
         words = tuple(word for word in self.account.words if word in known)
         self.account = replace(self.account, words=words)
 
+    async def catch_up(self) -> None:
+        """Learn what another poller of this account, since replaced, has told meanwhile."""
+        if not self._behind:
+            return
+        name, provider = self.looking.name, self.looking.provider.name
+        kept = await self._write(lambda ledger: ledger.subjects.account(name, provider))
+        if kept.revision > self.account.revision:
+            self.account = replace(
+                self.account,
+                revision=kept.revision,
+                trouble=kept.trouble,
+                trouble_since=kept.trouble_since,
+                trouble_reason=kept.trouble_reason,
+            )
+        self._behind = False
+
     def take_back(self, step: AccountStep, before: Account) -> None:
         """Forget an event of the account that could not be recorded, so that it is made again."""
+        self._behind = True
         if step.event is not None and self.account.revision == step.account.revision:
             self.account = replace(
                 self.account,

@@ -44,6 +44,17 @@ def _batch(row: Row) -> Batch:
     return decode_batch(columns, registration, state)
 
 
+def _readable(rows: Iterable[Row]) -> tuple[list[Batch], list[str]]:
+    """The batches, and the keys of what cannot be read: a later version's, or damaged."""
+    readable, unreadable = [], []
+    for row in rows:
+        try:
+            readable.append(_batch(row))
+        except UNREADABLE:
+            unreadable.append(f"{row[0]}/{row[1]}")
+    return readable, unreadable
+
+
 class Batches:
     """Verbs on batches, inside one transaction."""
 
@@ -164,13 +175,7 @@ class Batches:
             f"SELECT {_COLUMNS} FROM batches WHERE {condition} ORDER BY registered_at, account, id",
             () if account is None else (account,),
         )
-        readable, unreadable = [], []
-        for row in rows:
-            try:
-                readable.append(_batch(row))
-            except UNREADABLE:
-                unreadable.append(f"{row[0]}/{row[1]}")
-        return readable, unreadable
+        return _readable(rows)
 
     def claim(
         self,
@@ -200,14 +205,25 @@ class Batches:
         )
         return [_batch(row) for row in rows if row[1] not in under_way][:limit]
 
-    def several_seen_open(self, account: str) -> bool:
-        """Whether an account has more than one open batch that a look has shown."""
+    def seen_open(self, account: str, limit: int) -> list[Batch]:
+        """Open batches of an account that a look has shown, as far as they can be read."""
         rows = self._work.execute(
-            "SELECT 1 FROM batches WHERE account = $1 AND status IS NOT NULL "
-            "AND end_seen_at IS NULL AND removed_at IS NULL AND pruned_at IS NULL LIMIT 2",
-            (account,),
+            f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND status IS NOT NULL "
+            "AND end_seen_at IS NULL AND removed_at IS NULL AND pruned_at IS NULL LIMIT $2",
+            (account, limit),
         )
-        return len(rows) > 1
+        return _readable(rows)[0]
+
+    def of_ids(self, account: str, ids: Sequence[str]) -> list[Batch]:
+        """The batches of an account with these ids, as far as they can be read."""
+        rows = [
+            row
+            for id_ in ids
+            for row in self._work.execute(
+                f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND id = $2", (account, id_)
+            )
+        ]
+        return _readable(rows)[0]
 
     def next_due(self, account: str, under_way: Collection[str]) -> int | None:
         """When the next batch of an account is due, without those being looked at."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watcher.model import Choice, Delivery, DeliveryState, Event, Try, TryOutcome
 from watcher.store.codec import UNREADABLE, decode_event
 from watcher.store.database import Row, Transaction
+from watcher.store.subjects import Subjects
 
 _COLUMNS = (
     "deliveries.seq, events.id, deliveries.channel, deliveries.state, deliveries.reason, "
@@ -157,7 +158,7 @@ class Outbox:
             "WHERE deliveries.seq = $1 ORDER BY deliveries.channel",
             (seq,),
         )
-        return [self._delivery(row) for row in rows]
+        return self._readable(rows)
 
     def newest(
         self, *, state: DeliveryState | None, channel: str | None, limit: int
@@ -174,24 +175,41 @@ class Outbox:
             f"ORDER BY deliveries.seq DESC, deliveries.channel LIMIT ${len(values) + 1}",
             (*values, limit),
         )
-        return [self._delivery(row) for row in reversed(rows)]
+        return self._readable(reversed(rows))
 
-    def _delivery(self, row: tuple[object, ...]) -> Delivery:
+    def _readable(self, rows: Iterable[Row]) -> list[Delivery]:
+        deliveries, rests = (
+            [],
+            {one.name: one.next_try_at for one in Subjects(self._work).channels()},
+        )
+        for row in rows:
+            try:
+                one = self._delivery(row)
+            except ValueError:
+                # A state or an outcome that only a later version knows.
+                continue
+            rest = rests.get(one.channel)
+            if one.next_try_at is not None and rest is not None:
+                one = replace(one, next_try_at=max(one.next_try_at, rest))
+            deliveries.append(one)
+        return deliveries
+
+    def _delivery(self, row: Row) -> Delivery:
         seq, event_id, channel, state, reason, due_at, settled_at = row
         tries = self._work.execute(
             "SELECT at, outcome, error FROM tries WHERE seq = $1 AND channel = $2 ORDER BY attempt",
-            (seq, channel),  # type: ignore[arg-type]
+            (seq, channel),
         )
         pending = state == DeliveryState.PENDING
         return Delivery(
-            seq=seq,  # type: ignore[arg-type]
+            seq=seq,
             event_id=str(event_id),
             channel=str(channel),
             state=DeliveryState(str(state)),
             reason=None if reason is None else str(reason),
             tries=tuple(Try(at, TryOutcome(outcome), error) for at, outcome, error in tries),
-            next_try_at=due_at if pending else None,  # type: ignore[arg-type]
-            settled_at=settled_at,  # type: ignore[arg-type]
+            next_try_at=due_at if pending else None,
+            settled_at=settled_at,
         )
 
     def pending_by_channel(self) -> dict[str, int]:

@@ -53,6 +53,7 @@ def settled(path: str) -> str:
                 f"{beside} is a link, and what is written through it might be another's; "
                 "remove it, or name another state with --state"
             )
+    _refuse_planted(file)
     kind = _shared_kind(nearest_folder(file))
     if kind is not None:
         raise StoreError(
@@ -87,11 +88,33 @@ def _refuse_foreign_link(path: str) -> None:
         except OSError as error:
             raise _unreachable(Path(owned), error) from error
         if trusted is not None and owner not in trusted:
-            what = "its target" if follow else "which"
+            what = "its target" if follow else "the link"
             raise StoreError(
                 f"the state {path} is a link to {target}, and {what} belongs to user {owner}, "
                 "neither root nor you; name the file itself with --state"
             )
+
+
+def _refuse_planted(file: Path) -> None:
+    """Where anybody may write, what lies at a state's place may be there to read along.
+
+    Only our own and root's files count there, of the state and of what SQLite keeps beside it.
+    """
+    try:
+        if not hasattr(os, "geteuid") or not file.parent.stat().st_mode & stat.S_IWOTH:
+            return
+        for one in (file, *(Path(f"{file}{companion}") for companion in COMPANIONS)):
+            with suppress(FileNotFoundError):
+                owner = one.stat().st_uid
+                if owner not in {0, os.geteuid()}:
+                    raise StoreError(
+                        f"{one} belongs to user {owner}, who could read and change what is written "
+                        "there; name a state in a directory of your own with --state"
+                    )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unreachable(file, error) from error
 
 
 def nearest_folder(file: Path) -> Path:
@@ -161,17 +184,25 @@ def refuse_leftovers(path: str) -> None:
     """Raise StoreError where a state is gone and a part of it was left behind."""
     for companion in _UNFOLDED:
         beside = Path(f"{path}{companion}")
-        with suppress(FileNotFoundError):
-            if beside.stat().st_size:
-                raise StoreError(
-                    f"the state {path} is gone, but {beside.name} beside it holds what belongs to "
-                    f"it; bring the file back, or move {beside.name} away to begin anew"
-                )
+        try:
+            size = beside.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _unreachable(Path(path), error) from error
+        if size:
+            raise StoreError(
+                f"the state {path} is gone, but {beside.name} beside it holds what belongs to "
+                f"it; bring the file back, or move {beside.name} away to begin anew"
+            )
 
 
 def refuse_empty(path: str) -> None:
     """Raise StoreError for a file without contents: it was cut short, or never was a state."""
-    if Path(path).stat().st_size == 0:
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"the state {path} is not a file; name another with --state")
+    if found.st_size == 0:
         raise StoreError(
             f"the state {path} is an empty file; restore a copy of it, or delete it to begin anew"
         )
@@ -190,6 +221,11 @@ def put(path: str, contents: bytes) -> bool:
             stream.write(contents)
         sync(temporary)
         return install(temporary, path)
+    except FileNotFoundError:
+        # Whoever was quicker cleared ours away.
+        if os.path.lexists(path):
+            return False
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink()

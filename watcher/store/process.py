@@ -57,7 +57,12 @@ class Process:
     def get(self, name: str) -> dict[str, Any]:
         """One document of meta; empty if it was never written."""
         rows = self._work.execute("SELECT value FROM meta WHERE name = $1", (name,))
-        return dict(json.loads(rows[0][0])) if rows else {}
+        try:
+            document = json.loads(rows[0][0]) if rows else {}
+        except (ValueError, RecursionError):
+            # Damaged: the next daemon writes it anew.
+            return {}
+        return document if isinstance(document, dict) else {}
 
     def count_uptime(self, milliseconds: int) -> int:
         """Add to the time that daemons of this state have run; returns the sum."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from watcher.model import Account, Channel
-from watcher.store.codec import decode_account, decode_channel, encode_subject
+from watcher.store.codec import UNREADABLE, decode_account, decode_channel, encode_subject
 from watcher.store.database import Transaction
 
 
@@ -18,22 +18,32 @@ class Subjects:
         rows = self._work.execute("SELECT revision, state FROM accounts WHERE name = $1", (name,))
         if not rows:
             return Account(name=name, provider=provider)
-        return decode_account(name, *rows[0])
+        try:
+            return decode_account(name, *rows[0])
+        except UNREADABLE:
+            # What it was is lost; its revision is not, so that no id is used twice.
+            return Account(name=name, provider=provider, revision=int(rows[0][0]))
 
     def accounts(self) -> list[Account]:
         """Every account that was ever looked at."""
-        rows = self._work.execute("SELECT name, revision, state FROM accounts ORDER BY name")
-        return [decode_account(*row) for row in rows]
+        rows = self._work.execute("SELECT name FROM accounts ORDER BY name")
+        return [self.account(str(name), "") for (name,) in rows]
 
     def channel(self, name: str) -> Channel:
         """A channel's state, fresh if it was never kept."""
         rows = self._work.execute("SELECT revision, state FROM channels WHERE name = $1", (name,))
-        return decode_channel(name, *rows[0]) if rows else Channel(name=name)
+        if not rows:
+            return Channel(name=name)
+        try:
+            return decode_channel(name, *rows[0])
+        except UNREADABLE:
+            # As above.
+            return Channel(name=name, revision=int(rows[0][0]))
 
     def channels(self) -> list[Channel]:
         """Every channel that was ever sent to."""
-        rows = self._work.execute("SELECT name, revision, state FROM channels ORDER BY name")
-        return [decode_channel(*row) for row in rows]
+        rows = self._work.execute("SELECT name FROM channels ORDER BY name")
+        return [self.channel(str(name)) for (name,) in rows]
 
     def put_account(self, account: Account) -> None:
         """Write an account's state."""

@@ -13,50 +13,37 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-from pydantic import SecretStr
 
 from watcher import cadence, lifecycle, routing
 from watcher.clock import Clock, Jumps
+from watcher.courier.choosing import (
+    ALONE_LIMIT,
+    HOUR,
+    LONGEST_PAUSE,
+    PATIENT_REFUSALS,
+    SECOND,
+    Telling,
+    choose,
+)
 from watcher.errors import StoreError
 from watcher.lifecycle import ChannelStep
 from watcher.log import Log
 from watcher.message import no_page, render
 from watcher.message.render import SUMMARY_ABOVE, Pages
 from watcher.meter import Meter
-from watcher.model import Channel, DeliveryState, Severity, Try, TryOutcome
-from watcher.notify import Notifier, Sent
+from watcher.model import Channel, DeliveryState, Try, TryOutcome
+from watcher.notify import Sent
 from watcher.store.database import Database, Row
 from watcher.store.ledger import Ledger, Told
 from watcher.store.outbox import Waiting, read_waiting
 from watcher.wake import Wake
 
 Result = TypeVar("Result")
-SECOND = 1_000
-HOUR = 3_600 * SECOND
 # What one summary settles at most: more is told in the next.
 SUMMARY_LIMIT = 5_000
-# A single event that was refused so often lets its successors pass.
-ALONE_LIMIT = 3
 TRIES_BEFORE_DEAD = 10
-# A service that has refused this often in a row is left alone as one that does not answer.
-PATIENT_REFUSALS = 20
-# Longer than any pause between tries: a time further ahead was set by a clock that has jumped.
-LONGEST_PAUSE = HOUR + SECOND
 # What is written down for a message under way when the process stops.
 INTERRUPTED = Sent(TryOutcome.UNKNOWN, "stopped before an answer came", refused=False, pause=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """A channel as the courier needs it; times in milliseconds."""
-
-    name: str
-    notifier: Notifier
-    digest_wait: int = 5 * SECOND
-    digest_interval: int = 60 * SECOND
-    give_up_after: int = 72 * HOUR
-    # Where it leads: what another address refused or could not take says nothing of this one.
-    address: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,47 +53,6 @@ class Voice:
     instance: str
     zone: tzinfo | None = None
     pages: Pages = no_page
-
-
-def choose(
-    waiting: Sequence[Waiting], channel: Channel, telling: Telling, now: int, *, flush: bool
-) -> tuple[list[Waiting], int | None]:
-    """What the next message is to be about; if not yet, an empty list and when.
-
-    Trouble of accounts and channels, and recovery from it, never share a message with batches,
-    and go first. `flush`: whatever is there goes now.
-    """
-    best: int | None = None
-    for of_batches in (False, True):
-        group = [one for one in waiting if (one.event.batch is not None) is of_batches]
-        # What was refused alone again and again stands aside until its own time comes.
-        free = [one for one in group if one.alone < ALONE_LIMIT]
-        aside = [one for one in group if one.alone >= ALONE_LIMIT]
-        if free:
-            at = now if flush else _ready_at(free, channel, telling)
-            if not now < at <= now + _longest_wait(telling):
-                size = channel.message_size or len(free)
-                return free[:size], None
-            best = at if best is None else min(best, at)
-        for one in aside:
-            if not now < one.due_at <= now + LONGEST_PAUSE:
-                return [one], None
-            best = one.due_at if best is None else min(best, one.due_at)
-    return [], best
-
-
-def _longest_wait(telling: Telling) -> int:
-    """No message waits longer than this: a time further ahead comes from a clock set back."""
-    return max(telling.digest_wait, telling.digest_interval)
-
-
-def _ready_at(chosen: Sequence[Waiting], channel: Channel, telling: Telling) -> int:
-    """When these may go: together after the window, and not too soon after the last message."""
-    ready = min(one.due_at for one in chosen) + telling.digest_wait
-    if channel.last_message_at is not None:
-        ready = max(ready, channel.last_message_at + telling.digest_interval)
-    urgent = [one.due_at for one in chosen if one.event.severity is Severity.FAILURE]
-    return min(ready, min(urgent) + telling.digest_wait) if urgent else ready
 
 
 class ChannelCourier:
@@ -294,10 +240,8 @@ class ChannelCourier:
             return ChannelStep(channel)
         failures = channel.failures + 1
         if sent.refused and failures <= PATIENT_REFUSALS:
-            # The service is there and reads: what it does not want is soon found by halving, and
-            # what stands aside holds up its successors only when they are refused as well.
-            aside = max(1, min(failures // ALONE_LIMIT, ALONE_LIMIT)) if alone else 1
-            failures = alone if 0 < alone < ALONE_LIMIT else aside
+            # The service is there and reads: what it does not want is soon found by halving.
+            failures = alone if 0 < alone < ALONE_LIMIT else 1
         pause = cadence.next_try(channel.name, failures)
         since = now if channel.failing_since is None else min(channel.failing_since, now)
         until_told = since + lifecycle.CHANNEL_FAILING_AFTER - now
@@ -309,13 +253,9 @@ class ChannelCourier:
         if sent.refused:
             size = max(1, len(told) // 2)
         error = sent.error or str(sent.outcome)
-        step = lifecycle.undelivered(
+        return lifecycle.undelivered(
             channel, error, now, next_try_at=now + pause, message_size=size
         )
-        if alone > ALONE_LIMIT:
-            # Only what has not been refused before shows that the service wants nothing.
-            return replace(step, channel=replace(step.channel, failures=channel.failures))
-        return step
 
     def _bury(
         self, ledger: Ledger, told: Sequence[Waiting], sent: Sent, now: int, uptime: int
