@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,19 +101,16 @@ def test_a_changed_url_takes_the_backlog_to_the_new_address_at_once(
     file = bench.config.with_name("url")
     lead(file, "127.0.0.1:9")
     bench.write(f'[channels.team]\nurl_file = "{file}"\ndigest_wait = "10ms"\n')
-    took: list[float] = []
 
     async def story(app: App) -> None:
         for number in range(BACKLOG):
             await app.write(tell(event(number=number), "team", now=app.clock.now()))
         app.wake_all()
         await wait_for_a_backlog(app)
-        began = time.monotonic()
         lead(file, service.address)
         if signal:
             hup()
         await bench.until(lambda: len(told(service)) >= BACKLOG)
-        took.append(time.monotonic() - began)
         pending = await app.write(lambda ledger: ledger.outbox.pending("team"))
 
         assert pending in {0, BACKLOG}
@@ -124,7 +120,6 @@ def test_a_changed_url_takes_the_backlog_to_the_new_address_at_once(
     assert len(set(told(service))) == len(told(service)) == BACKLOG
     # One message of all: neither the hour's rest nor the size that the old one had taken stays.
     assert len(service.received) == 1
-    assert took[0] < 10
 
 
 # From one address to another

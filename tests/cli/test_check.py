@@ -244,3 +244,12 @@ def test_a_configuration_to_begin_with_is_ours_alone_and_loads(tmp_path: Path) -
     assert call("--config", path, "check", "--offline").code == 0
     assert again.code == 2
     assert "exists already: edit it, or name another file" in again.err
+
+
+def test_what_was_not_tried_is_not_said_to_be_well(openai: World, configured: Path) -> None:
+    said = call("check", "--offline")
+    asked = call("check")
+
+    assert "account        openai: well, but not asked" in said.out
+    assert "account        openai: well\n" in asked.out
+    assert "well, as far as its URL tells: watcher test " in asked.out

@@ -189,7 +189,7 @@ class TestAtATerminal:
         assert ESCAPE not in at_terminal("show", ids[0], TERM="dumb")
 
     def test_waiting_shows_live_progress(self, openai: World, state: Path) -> None:
-        said = at_terminal("wait", openai.stuck(), "--timeout", "1s")
+        said = at_terminal("wait", openai.stuck(), "--timeout", "2s")
 
         assert "in_progress" in said
         assert "░░░░░░░░░░" in said

@@ -369,6 +369,30 @@ def test_a_due_time_further_ahead_than_any_wait_is_due(books: Books) -> None:
     assert claim(books, START + 1) == []
 
 
+def test_what_a_clock_set_back_left_ahead_is_overdue(books: Books) -> None:
+    for id, due in (("past", -MINUTE), ("soon", MINUTE), ("ahead", HOUR)):
+        register(books, id, now=START + due)
+    before = register(books, "ended")
+    record(
+        books,
+        before,
+        status=Status.COMPLETED,
+        end_seen_at=START,
+        next_look_at=START + HOUR,
+    )
+
+    def overdue(horizon: int) -> list[str]:
+        return books(
+            lambda ledger: ledger.batches.overdue(
+                "openai", START, START + horizon, open_horizon=START + 10 * MINUTE
+            )
+        )
+
+    # An open one is never due in an hour; one that has ended may be.
+    assert sorted(overdue(2 * HOUR)) == ["ahead", "past"]
+    assert sorted(overdue(30 * MINUTE)) == ["ahead", "ended", "past"]
+
+
 def test_a_batch_of_another_account_is_not_claimed(books: Books) -> None:
     register(books, account="cohere")
 

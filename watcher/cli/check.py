@@ -35,7 +35,7 @@ def command(*, common: Common, offline: bool) -> int:
     if common.json:
         print_json(results)
     else:
-        _print(settings, results)
+        _print(settings, results, offline=offline)
     for warning in (*settings.warnings, place.warning(settings.state)):
         if warning is not None:
             note(f"warning: {warning}")
@@ -158,11 +158,15 @@ def _channel(settings: Settings, name: str) -> dict[str, Any]:
     return _result("channel", name)
 
 
-def _print(settings: Settings, results: list[dict[str, Any]]) -> None:
+def _print(settings: Settings, results: list[dict[str, Any]], *, offline: bool) -> None:
     for result in results:
         what, name = result["what"], result["name"]
         wrong = without_owner(result["error"] or "", what, name)
         said = styled("well", fg="green") if result["ok"] else styled(wrong, fg="red")
+        if result["ok"] and what == "channel":
+            said += f", as far as its URL tells: watcher test {name}"
+        elif result["ok"] and what == "account" and offline:
+            said += ", but not asked"
         click.echo(f"{what:<13}  {name}: {said}")
     if not settings.accounts:
         note("no account: set OPENAI_API_KEY, CEREBRAS_API_KEY or CO_API_KEY, or run watcher init")

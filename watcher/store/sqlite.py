@@ -191,7 +191,6 @@ class SqliteDatabase:
             with explained(path):
                 os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 self._copy_to(str(temporary))
-                place.sync(temporary)
                 if not place.install(temporary, path):
                     raise taken
         finally:
