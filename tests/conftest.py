@@ -10,12 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
 from tests import hunt
+
+if TYPE_CHECKING:
+    from tests.channels.servers import Service
 
 # Variables that would make a test depend on who runs it.
 FOREIGN_PREFIXES = ("WATCHER_", "OPENAI_", "CEREBRAS_", "CO_API_", "COHERE_")
@@ -159,3 +163,13 @@ def no_way_out() -> Iterator[None]:
     yield
     FENCE.up = False
     assert not FENCE.stopped, f"tried to leave this machine: {', '.join(FENCE.stopped)}"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """Where channels send to, on this machine."""
+    # Only some tests need a server, and what it is made of.
+    from tests.channels.servers import http_service
+
+    with http_service() as one:
+        yield one

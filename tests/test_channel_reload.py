@@ -21,7 +21,7 @@ from tests.builders import (
     tell,
 )
 from tests.channels.day import NEW, Day, sizes
-from tests.channels.servers import Service, http_service
+from tests.channels.servers import Service
 from tests.cli.bench import World, world
 from tests.test_daemon import Bench, hup
 from tests.world import SameThread
@@ -37,12 +37,6 @@ BACKLOG = 50
 @pytest.fixture
 def openai() -> Iterator[World]:
     with world() as one:
-        yield one
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with http_service() as one:
         yield one
 
 

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.channels.servers import Service, http_service
+from tests.channels.servers import Service
 from tests.cli.bench import World, told, world
 from tests.providers.loopback import Loopback, reply, serving
 from watcher.app import App, Plan
@@ -45,12 +45,6 @@ def providers() -> Iterator[World]:
 def openai(providers: World) -> Iterator[World]:
     yield providers
     providers.simulation.faults.clear()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with http_service() as one:
-        yield one
 
 
 class Bench:

@@ -24,13 +24,6 @@ def simulated() -> Iterator[World]:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    """What the user asked for."""
-    with http_service() as one:
-        yield one
-
-
-@pytest.fixture
 def stranger() -> Iterator[Service]:
     """A host that must never hear anything."""
     with http_service() as one:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,6 @@ TOKEN = "s3cr3t-t0ken-abcdef"
 def apprise_loaded() -> None:
     """Loading it reads files, which an event loop must not wait for."""
     load()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with http_service() as made:
-        yield made
 
 
 def notifier(url: str, **options: Any) -> AppriseNotifier:

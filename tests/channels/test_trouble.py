@@ -32,12 +32,6 @@ def apprise_loaded() -> None:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    with http_service() as made:
-        yield made
-
-
-@pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
     with mail_service() as made:
         yield made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.servers import Service, http_service
+from tests.channels.servers import Service
 from tests.cli.bench import QUICK, World, world
 
 
@@ -25,13 +25,6 @@ def openai(providers: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
         monkeypatch.setenv(name, value)
     yield providers
     providers.simulation.faults.clear()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """Where json:// channels send to."""
-    with http_service() as one:
-        yield one
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import math
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydantic import SecretStr
 from tests.fakes import START, FakeClock
 from tests.fuzz import inputs
 from tests.fuzz.whole import Whole
+from tests.providers.asking import leaves
 from tests.providers.loopback import Seen, serving
 from watcher.cli.add import _from_input
 from watcher.cli.events import parse_moment
@@ -75,22 +75,6 @@ def assert_bounded(value: object) -> None:
             assert math.isfinite(leaf)
         elif isinstance(leaf, int):
             assert abs(leaf) < 2**63
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Every text and number in a value, however deep."""
-    if is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            yield from leaves(getattr(value, each.name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from leaves(item)
-    else:
-        yield value
 
 
 def unstruck(text: str) -> str:

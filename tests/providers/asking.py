@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from tests.fakes import START, FakeClock
 from tests.providers.loopback import Answer, Loopback, serving
@@ -52,3 +54,19 @@ async def outcome(answer: Answer, request: Request | None = None, limit: float =
             return await line.send(sent)
         except ProviderError as error:
             return error
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every text and number in a value, however deep."""
+    if is_dataclass(value) and not isinstance(value, type):
+        for each in fields(value):
+            yield from leaves(getattr(value, each.name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from leaves(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value

@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tests.providers.asking import SECRET, closing, wire
+from tests.providers.asking import SECRET, closing, leaves, wire
 from tests.providers.expected import EXPECTED
 from tests.providers.loopback import reply, serving
 from tests.providers.test_shapes import SHAPES
@@ -54,22 +51,6 @@ JSON = some.recursive(
 BATCHES = some.dictionaries(KEYS, JSON, max_size=12).map(
     lambda body: {"id": "batch_1", "status": "completed", **body}
 )
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Every text and number in a value, however deep."""
-    if is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            yield from leaves(getattr(value, each.name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from leaves(item)
-    else:
-        yield value
 
 
 def assert_bounded(observation: Observation) -> None:

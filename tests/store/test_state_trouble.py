@@ -15,7 +15,7 @@ import anyio.to_thread
 import apsw
 import pytest
 
-from tests.channels.servers import Service, http_service
+from tests.channels.servers import Service
 from tests.cli.bench import World, call, told, until, world
 from tests.test_daemon import Bench, Story, add, channel
 from watcher.app import App
@@ -33,12 +33,6 @@ TROUBLE = "state trouble"
 @pytest.fixture(scope="module")
 def providers() -> Iterator[World]:
     with world() as one:
-        yield one
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with http_service() as one:
         yield one
 
 
