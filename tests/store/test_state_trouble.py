@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ import apsw
 import pytest
 
 from tests.channels.servers import Service
-from tests.cli.bench import World, call, told, until, world
+from tests.cli.bench import PATIENCE, World, call, told, until, world
 from tests.test_daemon import Bench, Story, add, channel
 from watcher.app import App
 from watcher.daemon import loops
@@ -361,3 +364,33 @@ def test_a_daemon_that_can_write_nothing_is_not_said_to_be_absent(state: Path) -
     assert health.out.startswith("daemon pid 4711: has written nothing for 45s: see its log")
     assert "pid 4711 has written nothing for 45s: see its log" in status.out
     assert after.out.startswith(f"no daemon on {state}; the last was alive 4")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a directory has no such mode")
+@pytest.mark.parametrize("command", ["run", "add"])
+def test_a_directory_that_cannot_be_written_is_told_with_the_remedy(
+    tmp_path: Path, command: str
+) -> None:
+    prefix = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    environ = {**os.environ, "OPENAI_API_KEY": "made-up-key", "WATCHER_STATE": f"{folder}/w.db"}
+    arguments = [command, *(["batch_1"] if command == "add" else [])]
+    said = subprocess.run(
+        [*prefix, sys.executable, "-P", "-m", "watcher", *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    line = said.stderr.splitlines()[-1]
+
+    assert said.returncode == 1
+    assert "permission denied; check its permissions or name another" in line
+    assert line.endswith("--state")
+    assert list(folder.iterdir()) == []

@@ -27,7 +27,9 @@ class StateLock:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | _NO_LINK, 0o600)
         except OSError as error:
-            message = f"cannot open {self._path}: {(error.strerror or '').lower()}"
+            reason = (error.strerror or "not writable").lower()
+            remedy = "check its permissions or name another state with --state"
+            message = f"cannot open {self._path}: {reason}; {remedy}"
             raise StoreError(message) from error
         if not _lock(descriptor):
             os.close(descriptor)
