@@ -227,6 +227,16 @@ def test_an_end_that_stays_is_told_once() -> None:
     assert second.batch.results.errors == "file-2"
 
 
+def test_an_answer_without_one_of_the_counts_takes_none_back() -> None:
+    known = ended(Status.CANCELLED, Outcome.PARTIAL, counts=counts(9, 4, 0))
+    poorer = look(known, seen(Status.CANCELLED, counts=counts(None, 4)))
+    other = look(known, seen(Status.CANCELLED, counts=counts(9, 0)))
+
+    assert (poorer.event, poorer.batch.counts) == (None, counts(9, 4, 0))
+    assert other.batch.counts == counts(9, 0, 0)
+    assert other.batch.outcome is Outcome.EMPTY
+
+
 def test_what_an_answer_leaves_out_stays_known() -> None:
     rich = seen(name="evals", metadata={"a": "b"}, expires_at=START + DAY, counts=counts(9, 1, 0))
     before = look(batch(), rich).batch

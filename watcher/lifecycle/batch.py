@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from watcher.lifecycle.severity import outcome_of, severity_of
 from watcher.model import (
@@ -159,12 +159,19 @@ def _counts(batch: Batch, observation: Observation) -> Counts:
     """
     known, status = batch.counts, observation.status
     if observation.counts != Counts():
-        return observation.counts
+        # An answer that leaves out one of them takes back nothing of what the same status showed.
+        return _filled(observation.counts, known) if batch.status is status else observation.counts
     if not status.terminal or batch.status is status:
         return known
     done = (known.completed or 0) + (known.failed or 0)
     some = bool(known.completed) and status is not Status.COMPLETED
     return known if some or (known.total is not None and done >= known.total) else Counts()
+
+
+def _filled(said: Counts, known: Counts) -> Counts:
+    """What an answer says, and where it is silent what was known."""
+    pairs = ((getattr(said, one.name), getattr(known, one.name)) for one in fields(Counts))
+    return Counts(*(old if new is None else new for new, old in pairs))
 
 
 def _results_are_late(batch: Batch, observation: Observation, now: int) -> bool:
