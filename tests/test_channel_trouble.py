@@ -140,7 +140,7 @@ async def test_many_in_a_row_that_are_refused_hold_up_no_other_for_long(
 ) -> None:
     await day.start()
     day.team.judge = poison(*await day.happen(count))
-    for _ in range(6):
+    for _ in range(3):
         told = await day.happen(2)
         # What rests after that many refusals rests for an hour at most.
         await day.run(75 * MINUTE)
