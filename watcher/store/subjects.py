@@ -7,6 +7,22 @@ from watcher.store.codec import UNREADABLE, decode_account, decode_channel, enco
 from watcher.store.database import Transaction
 
 
+def _account(name: str, revision: int, state: str, provider: str = "") -> Account:
+    try:
+        return decode_account(name, revision, state)
+    except UNREADABLE:
+        # What it was is lost; its revision is not, so that no id is used twice.
+        return Account(name=name, provider=provider, revision=revision)
+
+
+def _channel(name: str, revision: int, state: str) -> Channel:
+    try:
+        return decode_channel(name, revision, state)
+    except UNREADABLE:
+        # As above.
+        return Channel(name=name, revision=revision)
+
+
 class Subjects:
     """Verbs on accounts and channels, inside one transaction."""
 
@@ -18,32 +34,23 @@ class Subjects:
         rows = self._work.execute("SELECT revision, state FROM accounts WHERE name = $1", (name,))
         if not rows:
             return Account(name=name, provider=provider)
-        try:
-            return decode_account(name, *rows[0])
-        except UNREADABLE:
-            # What it was is lost; its revision is not, so that no id is used twice.
-            return Account(name=name, provider=provider, revision=int(rows[0][0]))
+        revision, state = rows[0]
+        return _account(name, revision, state, provider)
 
     def accounts(self) -> list[Account]:
         """Every account that was ever looked at."""
-        rows = self._work.execute("SELECT name FROM accounts ORDER BY name")
-        return [self.account(str(name), "") for (name,) in rows]
+        rows = self._work.execute("SELECT name, revision, state FROM accounts ORDER BY name")
+        return [_account(*row) for row in rows]
 
     def channel(self, name: str) -> Channel:
         """A channel's state, fresh if it was never kept."""
         rows = self._work.execute("SELECT revision, state FROM channels WHERE name = $1", (name,))
-        if not rows:
-            return Channel(name=name)
-        try:
-            return decode_channel(name, *rows[0])
-        except UNREADABLE:
-            # As above.
-            return Channel(name=name, revision=int(rows[0][0]))
+        return _channel(name, *rows[0]) if rows else Channel(name=name)
 
     def channels(self) -> list[Channel]:
         """Every channel that was ever sent to."""
-        rows = self._work.execute("SELECT name FROM channels ORDER BY name")
-        return [self.channel(str(name)) for (name,) in rows]
+        rows = self._work.execute("SELECT name, revision, state FROM channels ORDER BY name")
+        return [_channel(*row) for row in rows]
 
     def put_account(self, account: Account) -> None:
         """Write an account's state."""
