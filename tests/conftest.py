@@ -20,6 +20,7 @@ from tests import hunt
 
 if TYPE_CHECKING:
     from tests.channels.servers import Service
+    from tests.world import SameThread, World
 
 # Variables that would make a test depend on who runs it.
 FOREIGN_PREFIXES = ("WATCHER_", "OPENAI_", "CEREBRAS_", "CO_API_", "COHERE_")
@@ -173,3 +174,21 @@ def service() -> Iterator[Service]:
 
     with http_service() as one:
         yield one
+
+
+@pytest.fixture
+def database() -> Iterator[SameThread]:
+    """A state in memory, for what passes days in moments."""
+    from tests.world import SameThread
+
+    database = SameThread()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def world(database: SameThread) -> World:
+    """A whole watcher over that state."""
+    from tests.world import World
+
+    return World(database)

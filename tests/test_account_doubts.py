@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import anyio
-import pytest
 
-from tests import weeks
 from tests.builders import DAY, HOUR, MINUTE, SECOND
 from tests.fakes import START
 from tests.world import World
@@ -18,12 +15,6 @@ from watcher.model import EventType
 from watcher.simulator import Fate, Fault, Kind, faults
 from watcher.simulator.answer import Answer
 from watcher.store.sqlite import SqliteDatabase
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    with weeks.database() as database:
-        yield database
 
 
 def strangers(honest: Answer, _call: object) -> Answer:

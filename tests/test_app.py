@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from tests.builders import DAY, HOUR, MINUTE, SECOND, batch, event, tell
 from tests.fakes import START, FakeClock
-from tests.world import SameThread, World
+from tests.world import World
 from watcher.app import App, Uptime
 from watcher.config import AccountSettings, BatchSettings, ChannelSettings, Settings
 from watcher.courier import Telling
@@ -25,18 +25,6 @@ from watcher.store.ledger import Ledger
 from watcher.store.sqlite import SqliteDatabase
 
 KEY = "a-secret-nobody-may-see"
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    database = SameThread()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def world(database: SqliteDatabase) -> World:
-    return World(database)
 
 
 def account(provider: str = "openai", **said: Any) -> AccountSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,7 +26,6 @@ from tests.builders import (
 )
 from tests.fakes import START, FakeClock
 from tests.living import RENEWAL, Living
-from tests.world import SameThread
 from watcher import cadence
 from watcher.cli.show import _looks
 from watcher.client import LocalClient
@@ -39,13 +38,6 @@ from watcher.store.sqlite import SqliteDatabase
 
 YEAR = 365 * DAY
 AGE = 20 * HOUR
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    database = SameThread()
-    yield database
-    database.close()
 
 
 @pytest.fixture

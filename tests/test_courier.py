@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -26,7 +26,6 @@ from tests.builders import (
     tell,
 )
 from tests.fakes import START, FakeClock
-from tests.world import SameThread
 from watcher.courier import ALONE_LIMIT, ChannelCourier, Telling, Voice, sweep_absent
 from watcher.errors import StoreError
 from watcher.log import get
@@ -134,13 +133,6 @@ class Desk:
     def digests(self) -> list[list[str]]:
         """For each message the ids of the events it named."""
         return [self.channel.ids([message]) for message in self.channel.messages]
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    database = SameThread()
-    yield database
-    database.close()
 
 
 @pytest.fixture

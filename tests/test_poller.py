@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.builders import DAY, HOUR, MINUTE, SECOND
 from tests.fakes import START, FakeClock
-from tests.world import SameThread, World
+from tests.world import World
 from watcher.errors import StoreError
 from watcher.lifecycle import NEVER_FOUND
 from watcher.model import EventType, Outcome, Status
@@ -22,18 +22,6 @@ from watcher.store.ledger import Ledger
 from watcher.store.sqlite import SqliteDatabase
 
 TERMINAL = {str(status) for status in Status if status.terminal}
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    database = SameThread()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def world(database: SqliteDatabase) -> World:
-    return World(database)
 
 
 # Every fate of the simulator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,6 @@ from watcher.simulator import Fate, Fault, Kind, Wire, faults, garbage, serve
 from watcher.store.sqlite import SqliteDatabase
 
 TERMINAL = weeks.TERMINAL
-
-
-@pytest.fixture
-def database() -> Iterator[SqliteDatabase]:
-    with weeks.database() as database:
-        yield database
-
-
-@pytest.fixture
-def world(database: SqliteDatabase) -> World:
-    return World(database)
 
 
 # Every fault once, over a real connection
