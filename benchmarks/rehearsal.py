@@ -11,8 +11,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -69,14 +70,63 @@ def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) 
     return time.monotonic() - begun
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client's requests by what they are for, and when it first asked; milliseconds."""
+
+    now: int
+    first_at: int | None
+    kinds: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.kinds.values())
+
+
 class Simulator:
     """The simulated OpenAI in a process of its own; `env` is what an SDK would be told."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, pid: int = 0) -> None:
         self.env = env
+        self.pid = pid
         address = urlsplit(env["OPENAI_BASE_URL"])
         self._path = address.path
         self._connection = HTTPConnection(address.netloc, timeout=PATIENCE)
+
+    def close(self) -> None:
+        """Let go of the connection to it."""
+        self._connection.close()
+
+    def ids(self) -> list[str]:
+        """Every batch of its OpenAI, newest first."""
+        return self._report("GET", "/ids").decode().split()
+
+    def ends(self) -> dict[str, int | None]:
+        """When each of them comes to an end, in milliseconds; None for never."""
+        ends: dict[str, int | None] = json.loads(self._report("GET", "/ends"))
+        return ends
+
+    def asked(self, agent: str = "batch-watcher") -> Asked:
+        """What this client has asked of it since the count began."""
+        said = json.loads(self._report("GET", "/requests"))
+        kinds: Counter[str] = Counter()
+        for minute in said["minutes"]:
+            if minute["agent"] == agent:
+                kinds[minute["kind"]] += minute["requests"]
+        return Asked(said["now"], said["first_at"].get(agent), kinds)
+
+    def forget(self) -> None:
+        """Begin the count of requests anew."""
+        self._report("DELETE", "/requests")
+
+    def _report(self, method: str, path: str) -> bytes:
+        self._connection.request(method, f"/simulator{path}")
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"the simulator answers {answer.status}: {text[:200]!r}")
+        return text
 
     def create(self, fate: str) -> dict[str, Any]:
         """Create a batch that will live so; what the provider's create call answers."""
@@ -104,12 +154,15 @@ class Simulator:
 
 
 @contextmanager
-def simulator(env: Environment, speed: float = 1.0) -> Iterator[Simulator]:
-    """A simulator on a free port, as long as the block lasts."""
+def simulator(env: Environment, speed: float = 1.0, *more: str) -> Iterator[Simulator]:
+    """A simulator on a free port, as long as the block lasts; `more` are options of its own."""
     arguments = [sys.executable, "-m", "watcher.simulator", "--port", "0", "--speed", str(speed)]
+    arguments += more
     with subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield Simulator({**env, **_exports(process.stdout or ())})
+            provider = Simulator({**env, **_exports(process.stdout or ())}, process.pid)
+            with closing(provider):
+                yield provider
         finally:
             process.kill()
 

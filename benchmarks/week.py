@@ -61,12 +61,11 @@ async def lived(asked: argparse.Namespace) -> tuple[weeks.Week, weeks.Week]:
 def figures(clean: weeks.Week, faulty: weeks.Week, took: float) -> list[Figure]:
     """What came of both."""
     found = [
-        Figure("planned: looks without faults", clean.looks, "requests"),
-        Figure("made: looks with faults", faulty.looks, "requests"),
-        Figure("made beside them: probes of accounts", faulty.probes, "requests"),
+        Figure("planned: requests without faults", clean.asked, "requests"),
+        Figure("made: requests with faults", faulty.asked, "requests"),
         Figure("faults injected", sum(faulty.injected.values()), "requests"),
         Figure("kinds of faults injected", len(faulty.injected), "kinds"),
-        Figure("made, probes included, of planned", faulty.asked / max(1, clean.looks), ""),
+        Figure("made of planned", faulty.asked / max(1, clean.asked), ""),
         Figure("busiest minute of an account, without", clean.busiest, "requests"),
         Figure("busiest minute of an account, with", faulty.busiest, "requests"),
         Figure("events told, without", sum(map(len, clean.told.values())), "events"),

@@ -28,7 +28,7 @@ from watcher.notify import Sent
 from watcher.store.batches import Registering
 from watcher.store.database import Transaction
 from watcher.store.ledger import Ledger, Told
-from watcher.store.schema import step_up
+from watcher.store.schema import NEWEST, step_up
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -129,7 +129,7 @@ def tell(event: Event, *channels: str, now: int = START) -> Callable[[Ledger], i
 
 def create_tables(work: Transaction) -> None:
     """The newest schema in an empty database."""
-    step_up(since=0, to=1, program="test")(work)
+    step_up(since=0, to=NEWEST, program="test")(work)
 
 
 @dataclass(slots=True)

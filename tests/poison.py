@@ -124,6 +124,8 @@ async def punctuality(
     """
     with database() as state:
         world = TakingTime(state, polling={"eagerness": eagerness}, **account)
+        # What they share is to be the requests a minute, not pages.
+        world.lists = False
         await world.start()
         ids = [
             world.openai.add(Fate.completed(after=after), id=f"batch_{number:032x}")

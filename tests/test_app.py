@@ -238,7 +238,7 @@ async def test_once_tells_the_states_trouble_as_it_is(world: World) -> None:
     async def refuse(work: Callable[[Ledger], Any]) -> Any:
         raise StoreError("no space left")
 
-    world.poller._read = refuse  # type: ignore[method-assign]
+    world.poller._claims.read = refuse
 
     with pytest.raises(StoreError, match="no space left"):
         await world.app.once()

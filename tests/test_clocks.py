@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +26,7 @@ from tests.builders import (
 from tests.fakes import START, FakeClock
 from tests.living import RENEWAL, Living
 from watcher import cadence
+from watcher.cadence.looks import by_age
 from watcher.cli.show import _looks
 from watcher.client import LocalClient
 from watcher.clock import LEAST_JUMP, Jumps
@@ -46,9 +46,9 @@ def world(database: SqliteDatabase) -> Living:
 
 
 def planned(young: int, old: int) -> float:
-    """How many looks the rule has for one batch between two ages: the sum of 1/√age."""
-    wait = 0.9
-    return 2 * (math.sqrt(old / SECOND) - math.sqrt(young / SECOND)) / wait + 1
+    """The most looks the rule has for one batch between two ages: each wait a tenth shorter."""
+    ages = range(young // SECOND, old // SECOND)
+    return sum(1 / max(5.0, 0.9 * by_age(age)) for age in ages) + 1
 
 
 # Noticing
@@ -99,6 +99,7 @@ async def test_no_storm_of_looks_follows_a_jump(
 ) -> None:
     # An allowance that hides nothing.
     world = Living(database, requests_per_minute=60_000)
+    world.lists = False
     ids = [
         world.openai.add(Fate.stuck(), created_at=START - AGE - number * SECOND)
         for number in range(fleet)

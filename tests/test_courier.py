@@ -617,10 +617,10 @@ async def test_a_channel_that_rests_reads_no_backlog(
     desk.channel.judge = lambda _: FAILED
     await desk.run(6 * SECOND)
 
-    def refuse(self: Outbox, channel: str, limit: int) -> Any:
+    def refuse(self: Outbox, channel: str, limit: int, *, refusals: int) -> Any:
         raise AssertionError("a channel that rests needs nothing read")
 
-    monkeypatch.setattr(Outbox, "waiting_rows", refuse)
+    monkeypatch.setattr(Outbox, "waiting", refuse)
 
     assert await desk.turn() == 0
     assert desk.courier.next_wait() > 0

@@ -452,6 +452,17 @@ def test_more_than_two_hundred_waiting_are_settled_by_one_summary() -> None:
     assert summary.message.severity is Severity.FAILURE
 
 
+def test_a_program_is_told_each_by_its_id_however_many_wait() -> None:
+    program = replace(PLAIN, lines_max=500, by_program=True)
+
+    digest = rendered(*many(501), style=program, waiting=9_000)
+
+    lines = digest.message.body.splitlines()
+    assert 200 < len(digest.named) < 500
+    assert lines[-1] == f"{9_000 - len(digest.named):,} more to come"
+    assert [line.partition(" · ")[2] for line in lines[:-1]] == [each.id for each in digest.named]
+
+
 def test_two_hundred_waiting_are_still_told_one_by_one() -> None:
     assert len(rendered(*many(200)).named) < 200
 

@@ -641,3 +641,17 @@ def test_emojis_are_for_chat_and_push_unless_said_otherwise() -> None:
     assert list(chosen.values()) == [True, True, False, False, False, False, False, False]
     assert notifier("json://localhost", emoji=True).style.emoji
     assert not notifier(SECRETS["slack"], emoji=False).style.emoji
+
+
+@pytest.mark.parametrize(
+    ("url", "by_program"),
+    [
+        ("json://127.0.0.1", True),
+        ("xml://127.0.0.1", True),
+        ("form://127.0.0.1", True),
+        ("ntfy://127.0.0.1/topic", False),
+        ("mailto://127.0.0.1?from=a@b.co&to=c@d.co", False),
+    ],
+)
+def test_what_programs_read_is_told_from_what_people_read(*, url: str, by_program: bool) -> None:
+    assert notifier(url).style.by_program is by_program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,8 @@ from tests.builders import DAY, HOUR, MINUTE, SECOND
 from tests.fakes import START, FakeClock
 from tests.world import World
 from watcher.errors import StoreError
-from watcher.lifecycle import NEVER_FOUND
-from watcher.model import EventType, Outcome, Status
+from watcher.lifecycle import NEVER_FOUND, Step
+from watcher.model import Batch, EventType, Outcome, Status
 from watcher.poller import PUT_OFF, Allowance
 from watcher.simulator import KEY, NAMED, Fate, Fault, Kind, Wire, faults, garbage
 from watcher.store.ledger import Ledger
@@ -106,7 +107,7 @@ async def test_a_batch_costs_few_looks_and_none_after_its_last(world: World) -> 
     looks = await world.run(HOUR)
     after = await world.run(DAY)
 
-    # The sum of 2√age is close to 120 looks for an hour.
+    # The rule has some ninety looks for an hour.
     assert 80 < looks < 140
     assert after <= 4
 
@@ -219,6 +220,7 @@ async def test_a_tenth_of_all_answers_may_fail_in_any_way(world: World) -> None:
 
 
 async def test_a_429_rests_the_whole_account_and_a_restart_remembers(world: World) -> None:
+    world.lists = False
     await world.start()
     ids = [world.openai.add(Fate.stuck()) for _ in range(20)]
     await world.register(*ids)
@@ -238,6 +240,7 @@ async def test_a_429_rests_the_whole_account_and_a_restart_remembers(world: Worl
 
 
 async def test_requests_in_flight_at_a_429_do_not_lengthen_the_pause(world: World) -> None:
+    world.lists = False
     await world.start()
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(8)))
     world.simulation.faults.add(faults.rate_limited(form=None), times=8)
@@ -293,7 +296,7 @@ async def test_a_key_that_may_retrieve_but_not_list_is_no_trouble(world: World) 
     await world.run(MINUTE)
     world.simulation.faults.add(faults.forbidden(), id=theirs)
     world.simulation.faults.add(faults.forbidden(), kind=Kind.LIST)
-    await world.run(HOUR)
+    await world.run(45 * MINUTE)
 
     assert await world.types("account:openai") == []
     assert (await world.words(ours))[-1] == "completed"
@@ -466,13 +469,14 @@ def break_for(world: World, id: str) -> Callable[[], None]:
 
 
 async def test_a_poisonous_batch_is_put_off_and_stops_nobody(world: World) -> None:
+    world.lists = False
     await world.start()
     bad, good = (world.openai.add(Fate.completed(after=600.0)) for _ in range(2))
     await world.register(bad, good)
     end = break_for(world, bad)
     await world.turn()
     put_off = await world.batch(bad)
-    await world.run(15 * MINUTE)
+    await world.run(16 * MINUTE)
     crashed = world.app.meter.counts["looks", (("account", "openai"), ("result", "crashed"))]
     end()
     await world.run(10 * MINUTE)
@@ -481,6 +485,30 @@ async def test_a_poisonous_batch_is_put_off_and_stops_nobody(world: World) -> No
     assert crashed == 4
     assert (await world.words(good))[-1] == "completed"
     assert await world.words(bad) == ["completed"]
+
+
+async def test_a_poisonous_entry_of_a_page_is_put_off_and_stops_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.start()
+    bad, *good = (world.openai.add(Fate.completed(after=600.0)) for _ in range(5))
+    await world.register(bad, *good)
+    room = sys.modules["watcher.lifecycle.listed"]
+    advance: Callable[..., Step] = room.advance
+
+    def broken(batch: Batch, *given: Any) -> Step:
+        if batch.id == bad:
+            raise ZeroDivisionError("on purpose")
+        return advance(batch, *given)
+
+    monkeypatch.setattr(room, "advance", broken)
+    await world.turn()
+    put_off = await world.batch(bad)
+    await world.run(12 * MINUTE)
+
+    assert put_off.next_look_at == START + PUT_OFF
+    assert [(await world.words(id))[-1] for id in good] == ["completed"] * 4
+    assert world.openai.requests.by_kind[Kind.LIST] > 10
 
 
 async def test_a_row_that_cannot_be_read_is_put_off_and_stops_nobody(world: World) -> None:
@@ -557,6 +585,7 @@ async def test_a_batch_removed_during_a_look_stays_removed(world: World) -> None
 async def test_while_the_state_takes_nothing_nobody_is_asked_and_nothing_is_lost(
     world: World,
 ) -> None:
+    world.lists = False
     await world.start()
     ids = [world.openai.add(Fate.completed(after=600.0)) for _ in range(3)]
     await world.register(*ids)
@@ -643,6 +672,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(
     database: SqliteDatabase, limit: int
 ) -> None:
     world = World(database, max_concurrency=limit, requests_per_minute=100_000)
+    world.lists = False
     await world.start()
     flight = Flight(world)
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(30)))
@@ -659,6 +689,7 @@ async def test_no_more_requests_go_out_in_any_minute_than_allowed(
     database: SqliteDatabase, limit: int
 ) -> None:
     world = World(database, requests_per_minute=limit)
+    world.lists = False
     await world.start()
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(limit + 20)))
     await world.run(2 * MINUTE)
@@ -758,6 +789,7 @@ async def test_looking_once_through_looks_at_all_that_is_due_and_returns(
     database: SqliteDatabase,
 ) -> None:
     world = World(database, max_concurrency=2, requests_per_minute=1_000_000)
+    world.lists = False
     await world.start()
     await world.register(*(world.openai.add(Fate.stuck()) for _ in range(30)))
     world.poller.adopt_settings(replace(world.poller.looking, requests_per_minute=None))

@@ -111,8 +111,9 @@ class Week:
     lives: Mapping[str, Life] = field(default_factory=dict)
     # The statuses and outcomes told of each batch, by its key.
     told: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    # Requests for one batch, and for a page of a list.
     looks: int = 0
-    probes: int = 0
+    pages: int = 0
     injected: Counter[str] = field(default_factory=Counter)
     # The most requests of one account in any minute.
     busiest: int = 0
@@ -123,7 +124,7 @@ class Week:
     @property
     def asked(self) -> int:
         """All requests."""
-        return self.looks + self.probes
+        return self.looks + self.pages
 
     @property
     def ends(self) -> dict[str, set[tuple[str, str | None]]]:
@@ -160,7 +161,7 @@ async def live(
         await world.run(START + duration - world.clock.now())
         week = Week(born, injected=mixture.injected, busiest=minutes.busiest)
         week.looks = world.simulation.requests.by_kind[Kind.RETRIEVE]
-        week.probes = world.simulation.requests.by_kind[Kind.LIST]
+        week.pages = world.simulation.requests.by_kind[Kind.LIST]
         await _judge(week, world)
         await world.app.close()
         return week

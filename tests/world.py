@@ -19,7 +19,8 @@ from watcher.courier import ChannelCourier, Telling
 from watcher.errors import ConfigError
 from watcher.log import get
 from watcher.model import Batch, Delivery, Event, EventType
-from watcher.poller import AccountPoller
+from watcher.poller import AccountPoller, Looking
+from watcher.providers import Provider
 from watcher.redaction import Redactor
 from watcher.routing import Route, Switchboard
 from watcher.simulator import KEY, SimulatedProvider, Simulation, Wire
@@ -83,6 +84,8 @@ class World:
         self.secrets: dict[str, str | None] = {}
         self.channels = {name: ScriptedChannel() for name in channels}
         self.restarts = 0
+        # False: the list is of no use, so that every look is a request of its own.
+        self.lists = True
         self._settings = Settings(
             instance="box1",
             polling=PollingSettings(**(polling or {})),
@@ -115,7 +118,9 @@ class World:
             plan,
             board=Switchboard(names, (Route(names, events=ALL_EVENTS),)),
             looking={
-                name: replace(looking, credential=self._credential(name))
+                name: replace(
+                    looking, credential=self._credential(name), provider=self._listing(looking)
+                )
                 for name, looking in plan.looking.items()
             },
             telling={
@@ -123,6 +128,10 @@ class World:
                 for name, channel in self.channels.items()
             },
         )
+
+    def _listing(self, looking: Looking) -> Provider:
+        provider = looking.provider
+        return provider if self.lists else replace(provider, page_size=1)  # type: ignore[type-var]
 
     def _credential(self, name: str) -> Callable[[], Awaitable[str]]:
         async def credential() -> str:
@@ -219,10 +228,10 @@ class World:
     async def _wait(self, poller: AccountPoller) -> float:
         """Seconds until it has work: a loop with nothing to do wakes once a minute all the same."""
         wait = await poller.next_wait()
-        if wait < 60 or poller.disabled or poller.account.suspected or not poller._leased:
+        if wait < 60 or poller.disabled or poller.account.suspected or not poller._claims.leased:
             return wait
         name, now = poller.looking.name, self.clock.now()
-        due = await self.books(lambda ledger: ledger.batches.next_due(name, frozenset()))
+        due = await self.books(lambda ledger: ledger.agenda.next_due(name, frozenset()))
         return FAR if due is None else max(wait, (due - now) / SECOND)
 
     # What came of it

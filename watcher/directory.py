@@ -60,11 +60,13 @@ class Directory:
         return self._accepted(self._guess(text, head if slash else None), text)
 
     def _guess(self, text: str, head: str | None) -> str:
-        shown = clean_line(text, 60)
         # A server of one's own may give ids of any form.
         own = "openai-compatible" in self.accounts.values()
         provider = None if own else sure_provider(text)
         of_provider = [name for name, kind in self.accounts.items() if kind == provider]
+        if len(of_provider) == 1:
+            return of_provider[0]
+        shown = clean_line(text, 60)
         if provider is not None and not of_provider:
             kind = PROVIDERS[provider]
             key = f": set {kind.key_variables[0]}" if kind.key_variables else ""
@@ -73,8 +75,6 @@ class Directory:
             )
         if len(self.accounts) == 1 and head is None:
             return next(iter(self.accounts))
-        if len(of_provider) == 1:
-            return of_provider[0]
         if head is not None and self.accounts:
             raise UsageError(f"no account is called {head!r}: {self._choices()}")
         if not self.accounts:

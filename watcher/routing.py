@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from watcher.model import Batch, Choice, Event, EventType, Outcome, Severity
 
@@ -171,11 +172,18 @@ def _batch_mismatch(route: Route, batch: Batch) -> str | None:
         return f"takes tags {', '.join(route.tags)}"
     if route.groups and not _any_matches(route.groups, [batch.registration.group or ""]):
         return f"takes groups {', '.join(route.groups)}"
-    for key, pattern in route.metadata.items():
-        value = batch.metadata.get(key)
+    if (unmet := unmet_metadata(route.metadata, batch.metadata)) is not None:
+        return f"takes metadata {unmet} = {route.metadata[unmet]}"
+    return None
+
+
+def unmet_metadata(patterns: Mapping[str, str], metadata: Mapping[str, Any]) -> str | None:
+    """The first key whose value in a batch's metadata fits not its pattern; None if all fit."""
+    for key, pattern in patterns.items():
+        value = metadata.get(key)
         values = value if isinstance(value, list | tuple) else [value]
         if not _any_matches([pattern], [_word(one) for one in values if one is not None]):
-            return f"takes metadata {key} = {pattern}"
+            return key
     return None
 
 

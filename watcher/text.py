@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 
 # Formatting characters that turn the direction of what follows or hide in a word.
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _JOINERS = {"\u200c", "\u200d"}
 ELLIPSIS = "…"
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
 _BEYOND_PRINTABLE_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
@@ -19,6 +21,9 @@ def clean_line(text: str, limit: int) -> str:
     Line ends and tabs become spaces; control characters, terminal escapes, marks that turn the
     direction of writing, lone surrogates and unassigned characters become U+FFFD.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        # Nearly every text.
+        return text.strip()
     # Cleaning a text of megabytes to keep its first line would cost more than reading it.
     text = text[: limit * 2 + 16]
     if not (text.isascii() and text.isprintable()):
@@ -72,9 +77,16 @@ def iso(at: int | None) -> str | None:
     """Milliseconds as RFC 3339 in UTC; the fraction only where there is one."""
     if at is None:
         return None
-    moment = datetime.fromtimestamp(at / 1000, UTC).replace(microsecond=at % 1000 * 1000)
-    precision = "milliseconds" if at % 1000 else "seconds"
-    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+    seconds, fraction = divmod(at, 1_000)
+    upto = _minute(seconds // 60) + _SECONDS[seconds % 60]
+    return f"{upto}.{fraction:03d}Z" if fraction else f"{upto}Z"
+
+
+@lru_cache(4_096)
+def _minute(minutes: int) -> str:
+    """`2026-11-21T12:00:`; the times of a long list fall into few minutes."""
+    moment = datetime.fromtimestamp(minutes * 60, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat(timespec='minutes')}:"
 
 
 def local(at: int | None, zone: tzinfo | None = None) -> str:

@@ -12,7 +12,6 @@ from tests.cli.bench import World, call, hook, told
 from watcher.model import DeliveryState
 from watcher.simulator import Fate
 from watcher.store.ledger import Ledger
-from watcher.store.outbox import read_waiting
 from watcher.store.schema import open_state
 from watcher.version import __version__
 
@@ -34,10 +33,8 @@ def bury(state: Path) -> None:
 
     def work(transaction: object) -> None:
         ledger = Ledger(transaction)  # type: ignore[arg-type]
-        for one in read_waiting(ledger.outbox.waiting_rows("team", 100))[0]:
-            ledger.outbox.end(
-                one.event.seq, "team", DeliveryState.DEAD, "given up after 12 tries", 1
-            )
+        seqs = [one.seq for one in ledger.outbox.waiting("team", 100, refusals=3)]
+        ledger.outbox.end(seqs, "team", DeliveryState.DEAD, "given up after 12 tries", 1)
 
     database.transact(work)
     database.close()

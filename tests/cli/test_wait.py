@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.channels.servers import Service
 from tests.cli.bench import World, call, hook, process, told, until
-from watcher import cadence
+from watcher.cadence import looks, pauses
 from watcher.cli import wait_alone, wait_by_daemon, waiting
 from watcher.cli.output import progress_text
 from watcher.model import Account, Batch, Counts, Outcome, Status
@@ -108,7 +109,7 @@ def test_a_batch_that_is_another_projects_is_three(openai: World) -> None:
 def test_an_unknown_id_is_four_after_three_looks(
     openai: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cadence, "NEVER_SEEN_WAITS", (20, 20))
+    monkeypatch.setattr(looks, "NEVER_SEEN_WAITS", (20, 20))
     said = call("wait", "batch_nobody")
 
     assert said.code == 4
@@ -131,7 +132,7 @@ def test_trouble_of_the_provider_never_ends_it(
     openai: World, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_ANSWER_WITHIN", 0.1 if fault == "503" else 60.0)
-    monkeypatch.setattr(cadence, "FIRST_PAUSE", 50)
+    monkeypatch.setattr(pauses, "FIRST_PAUSE", 50)
     trouble = {
         "503": faults.status(503),
         "429": faults.rate_limited(form=None),
@@ -200,7 +201,7 @@ def test_the_ended_ones_of_a_group_count_and_are_not_looked_at_again(
     call("run", "--once")
     later = openai.ended()
     call("add", later, "--group", "evals", "--tag", "night", "--tag", "late")
-    looks = dict(openai.simulation.requests.by_id)
+    looks = Counter(openai.simulation.requests.by_id)
     group, night, late = (
         call("wait", "--json", *by)
         for by in (["--group", "evals"], ["--tag", "night"], ["--tag", "night", "--tag", "late"])

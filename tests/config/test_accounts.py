@@ -88,3 +88,25 @@ def test_plain_http_elsewhere_can_be_allowed(bench: Bench) -> None:
     text = ACCOUNT + 'base_url = "http://lan.example/v1"\nallow_insecure = true'
 
     assert bench.load(text, KEY="k").accounts["main"].credential().get_secret_value() == "k"
+
+
+@pytest.mark.parametrize(
+    ("provider", "discover", "said"),
+    [
+        ("openai", "true", None),
+        ("openai", "false", "discover_metadata does nothing without discover = true"),
+        ("cohere", "true", "batches of cohere have no metadata"),
+    ],
+)
+def test_a_filter_that_can_do_nothing_is_a_warning(
+    bench: Bench, provider: str, discover: str, said: str | None
+) -> None:
+    settings = bench.load(
+        f'[accounts.main]\nprovider = "{provider}"\napi_key_env = "KEY"\n'
+        f'discover = {discover}\ndiscover_metadata = {{ team = "nlp-*" }}\n',
+        KEY="sk-1",
+    )
+
+    assert settings.accounts["main"].discover_metadata == {"team": "nlp-*"}
+    assert [said in warning for warning in settings.warnings if said] == ([True] if said else [])
+    assert bool(settings.warnings) is (said is not None)

@@ -72,6 +72,30 @@ async def test_an_encoded_path_arrives_as_it_was_sent(segment: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rest", "target"),
+    [
+        ("/v1/batches?limit=2&after=batch_1", "/v1/batches?limit=2&after=batch_1"),
+        ("/v1/batches/\N{LATIN SMALL LETTER U WITH DIAERESIS} x", "/v1/batches/%C3%BC%20x"),
+        ("/v1/batches#last", "/v1/batches"),
+        ("", "/"),
+    ],
+)
+async def test_the_rest_of_an_address_arrives_as_one_target(rest: str, target: str) -> None:
+    async with asking(reply({})) as (line, server):
+        await line.send(Request("GET", server.url + rest))
+
+    assert [seen.target for seen in server.seen] == [target]
+
+
+async def test_an_address_with_a_line_break_adds_no_header() -> None:
+    async with asking(reply({})) as (line, server):
+        with pytest.raises(Refused):
+            await line.send(Request("GET", f"{server.url}/v1\r\nx-evil: 1"))
+
+    assert server.seen == []
+
+
 async def test_connections_are_kept_and_cookies_are_not() -> None:
     async with asking(reply({}, headers={"set-cookie": "a=b; path=/"})) as (line, server):
         for _ in range(3):

@@ -181,9 +181,11 @@ async def test_a_long_page_is_read_in_a_thread(count: int, *, apart: bool) -> No
     read_by: list[threading.Thread] = []
 
     class Watched(OpenAIShaped):
-        def read_page(self, body: object) -> tuple[list[Observation], str | None]:
+        def read_page(
+            self, body: object, cursor: str | None = None
+        ) -> tuple[list[Observation], str | None]:
             read_by.append(threading.current_thread())
-            return super().read_page(body)
+            return super().read_page(body, cursor)
 
     batches = [{"id": f"batch_{number}", "status": "completed"} for number in range(count)]
     page, cursor = await read_page(Watched("openai", "https://api.example.com"), {"data": batches})

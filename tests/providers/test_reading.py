@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from watcher.errors import Garbled
 from watcher.model import Counts, Observation, Problem, Results, Status
 from watcher.providers import ProviderOptions, build
+from watcher.text import clean_line
 
 AT = 1_791_000_000_000
 READER = build("openai-compatible", ProviderOptions(base_url="https://api.example.com/v1"))
@@ -233,6 +236,17 @@ def test_metadata_is_bounded_and_cleaned() -> None:
     assert read_metadata["red\ufffd[31m"] == "two lines"
     assert read_metadata["big"] is None
     assert read_metadata["not a number"] is None
+
+
+@given(st.dictionaries(st.text(max_size=150), st.text(max_size=700), max_size=8))
+@example({" team ": " a ", "run": "42"})
+@example({"k" * 129: "v"})
+@example({"k": "v" * 601})
+@example({"team": "evals\x1b[31m"})
+def test_each_text_of_metadata_is_one_clean_line(metadata: dict[str, str]) -> None:
+    cleaned = {clean_line(key, 128): clean_line(text, 600) for key, text in metadata.items()}
+
+    assert read(metadata=metadata).metadata == cleaned
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text", 5, {}])

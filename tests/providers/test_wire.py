@@ -146,6 +146,40 @@ async def test_cancelled_requests_leave_every_connection_free() -> None:
     assert answers == [{"ok": True}] * 10
 
 
+async def test_each_request_carries_its_own_headers_to_its_own_host() -> None:
+    async with asking(reply({})) as (line, first), serving(reply({})) as second:
+
+        async def ask(url: str, number: int) -> None:
+            await line.send(Request("GET", f"{url}/{number}", {"X-Number": str(number)}))
+
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(ask, (first if number % 2 else second).url, number)
+    asked = {
+        server.url: {seen.target: seen.headers["x-number"] for seen in server.seen}
+        for server in (first, second)
+    }
+
+    assert asked == {
+        first.url: {f"/{number}": str(number) for number in range(1, 12, 2)},
+        second.url: {f"/{number}": str(number) for number in range(0, 12, 2)},
+    }
+
+
+async def test_a_secret_of_the_request_at_hand_is_struck_out_of_its_answer() -> None:
+    async def echo(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        return await reply({"said": seen.headers["authorization"]})(seen, writer)
+
+    secrets = [f"sk-of-account-{number}-nobody-may-see" for number in range(3)]
+    async with asking(echo) as (line, server):
+        answers = [
+            await line.send(Request("GET", server.url, {"Authorization": f"Bearer {secret}"}))
+            for secret in (*secrets, secrets[0])
+        ]
+
+    assert answers == [{"said": "[secret]"}] * 4
+
+
 async def test_a_pool_that_gives_no_socket_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[httpx.AsyncClient] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes import FakeClock
-from watcher.simulator import KEY, SimulatedProvider, Simulation, Wire
+from watcher.simulator import KEY, Answer, SimulatedProvider, Simulation, Wire
 
 SHAPES = Path(__file__).parent.parent / "shapes"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -46,3 +46,10 @@ def listed(provider: SimulatedProvider, **query: str) -> dict[str, Any]:
 def recorded(name: str) -> dict[str, Any]:
     shape: dict[str, Any] = json.loads((SHAPES / f"{name}.json").read_text("utf-8"))
     return shape
+
+
+def entries(answer: Answer) -> list[dict[str, Any]]:
+    """The batches on a page, whatever stands around them."""
+    page = json.loads(answer.body)
+    found: list[dict[str, Any]] = page if isinstance(page, list) else page["data"]
+    return found

@@ -45,8 +45,26 @@ def test_it_serves_until_it_is_interrupted_and_ends_quietly() -> None:
     assert (process.returncode, errors) == (0, "")
 
 
+def test_with_a_fleet_the_introduction_says_where_its_ids_and_ends_are() -> None:
+    whole = simulation()
+    text = introduction(whole, "http://127.0.0.1:8899", fleet=100_000)
+
+    assert "# 100,000 batches of openai" in text
+    assert "http://127.0.0.1:8899/simulator/ids | watcher add - --account openai" in text
+    assert "http://127.0.0.1:8899/simulator/ends" in text
+    assert whole.openai.ids == []
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--fault", "plague"], ["--fault", "503:often"], ["--speed", "0"]]
+    "arguments",
+    [
+        ["--fault", "plague"],
+        ["--fault", "503:often"],
+        ["--speed", "0"],
+        ["--fleet", "many"],
+        ["--ages", "24"],
+        ["--ages", "25h"],
+    ],
 )
 def test_a_mistake_is_told_in_a_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -26,7 +26,6 @@ from watcher.model import Batch, EventType, Severity, Status, Try, TryOutcome
 from watcher.store import sqlite
 from watcher.store.database import Row, Transaction
 from watcher.store.ledger import Ledger
-from watcher.store.outbox import read_waiting
 from watcher.store.schema import open_state
 from watcher.store.sqlite import MEMORY, SqliteDatabase
 
@@ -126,7 +125,7 @@ class Script:
 
         def job(work: Transaction) -> None:
             outbox = Ledger(work).outbox
-            waiting, _ = read_waiting(outbox.waiting_rows(channel, 5))
+            waiting = outbox.waiting(channel, 5, refusals=3)
             outbox.settle(
                 channel, waiting, Try(now, outcome, None), now=now, uptime=now, refused=False
             )

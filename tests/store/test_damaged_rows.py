@@ -10,6 +10,7 @@ from tests.builders import HOUR, ended, event, registering, tell
 from tests.fakes import START
 from tests.store.databases import Books
 from watcher.model import Account, Channel, Counts
+from watcher.store.agenda import Horizon
 from watcher.store.batches import Registering
 from watcher.store.codec import (
     UNREADABLE,
@@ -36,6 +37,7 @@ DAMAGED = {
     "a time after all calendars": '{"created_at": 253402300800000}',
     "a time before them": '{"ended_at": -1}',
     "a number no column holds": '{"looks": 9223372036854775808}',
+    "what has a column of its own": '{"account": "other"}',
 }
 
 
@@ -54,14 +56,16 @@ def damaged(database: Database, books: Books, state: str) -> Books:
 
 
 @pytest.mark.parametrize("state", DAMAGED.values(), ids=DAMAGED)
-def test_it_is_put_off_and_listed_by_its_key_alone(damaged: Books) -> None:
-    put_off = damaged(lambda ledger: ledger.batches.put_off_unreadable("openai", START + HOUR))
-    readable, unreadable = damaged(lambda ledger: ledger.batches.listed(open_only=True))
-    due = damaged(lambda ledger: ledger.batches.claim("openai", START, 9, START + HOUR, ()))
+def test_it_is_due_and_listed_by_its_key_alone(damaged: Books) -> None:
+    far = Horizon(START + HOUR, START + HOUR)
+    listed = damaged(lambda ledger: ledger.batches.listed(open_only=True))
+    readable = [one.id for one in listed]
+    due = damaged(lambda ledger: ledger.agenda.due("openai", START, 9, far, ()))
+    read = damaged(lambda ledger: ledger.batches.of_ids("openai", [one.id for one in due]))
 
-    assert put_off == ["batch_1"]
-    assert unreadable == ["openai/batch_1"]
-    assert [one.id for one in readable] == [one.id for one in due] == ["batch_2"]
+    assert listed.unreadable == ["openai/batch_1"]
+    assert sorted(one.id for one in due) == ["batch_1", "batch_2"]
+    assert readable == [one.id for one in read] == ["batch_2"]
 
 
 def test_an_event_that_cannot_be_read_hides_no_other(database: Database, books: Books) -> None:

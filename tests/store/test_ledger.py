@@ -34,8 +34,8 @@ from watcher.model import (
     Severity,
     Status,
 )
+from watcher.store.agenda import Horizon
 from watcher.store.codec import decode_event, encode_event
-from watcher.store.database import Database
 from watcher.store.ledger import Ledger, Told
 from watcher.store.outbox import read_waiting
 
@@ -80,7 +80,9 @@ def finish(books: Books, id: str, *channels: str) -> Batch:
 
 def claim(books: Books, now: int = START, limit: int = 9, under_way: tuple[str, ...] = ()) -> Any:
     found = books(
-        lambda ledger: ledger.batches.claim("openai", now, limit, now + DAY, frozenset(under_way))
+        lambda ledger: ledger.agenda.due(
+            "openai", now, limit, Horizon(now + DAY, now + DAY), under_way
+        )
     )
     return [one.id for one in found]
 
@@ -293,7 +295,7 @@ def test_a_pruned_batch_is_nowhere_and_nobody_but_a_person_brings_it_back(books:
 def test_a_poisonous_look_does_not_bring_back_what_was_pruned_meanwhile(books: Books) -> None:
     over = finish(books, "batch_1")
     prune(books, START + 91 * DAY)
-    books(lambda ledger: ledger.batches.put_off(over, START))
+    books(lambda ledger: ledger.agenda.put_off(over, START))
 
     assert claim(books, START + 92 * DAY) == []
 
@@ -383,8 +385,8 @@ def test_what_a_clock_set_back_left_ahead_is_overdue(books: Books) -> None:
 
     def overdue(horizon: int) -> list[str]:
         return books(
-            lambda ledger: ledger.batches.overdue(
-                "openai", START, START + horizon, open_horizon=START + 10 * MINUTE
+            lambda ledger: ledger.agenda.overdue(
+                "openai", START, Horizon(START + horizon, START + 10 * MINUTE)
             )
         )
 
@@ -404,25 +406,20 @@ def test_the_next_due_time_leaves_out_what_is_under_way(books: Books) -> None:
     register(books, "b", now=START + MINUTE)
     due = books(
         lambda ledger: [
-            ledger.batches.next_due("openai", frozenset(ids)) for ids in ((), ("a",), ("a", "b"))
+            ledger.agenda.next_due("openai", frozenset(ids)) for ids in ((), ("a",), ("a", "b"))
         ]
     )
 
     assert due == [START, START + MINUTE, None]
 
 
-def test_rows_that_cannot_be_read_are_put_off_and_no_others(
-    books: Books, database: Database
-) -> None:
-    for id in ("good", "bad", "worse"):
-        register(books, id)
-    spoil = "UPDATE batches SET state = $1 WHERE id = $2"
-    spoiled = [('{"status":"made up"}', "bad"), ("not json", "worse")]
-    database.transact(lambda work: work.execute_many(spoil, spoiled))
-    ids = books(lambda ledger: ledger.batches.put_off_unreadable("openai", START + HOUR))
+def test_due_times_are_only_given_to_what_still_needs_looks(books: Books) -> None:
+    register(books, "watched")
+    finish(books, "over")
+    books(lambda ledger: ledger.agenda.spread("openai", [("watched", START + 1), ("over", START)]))
 
-    assert sorted(ids) == ["bad", "worse"]
-    assert claim(books, START) == ["good"]
+    assert claim(books, START) == []
+    assert claim(books, START + 1) == ["watched"]
 
 
 # Another name
@@ -583,7 +580,7 @@ def test_open_and_late_batches_are_counted(books: Books) -> None:
         ("openai", "in_progress"): 1,
     }
     assert books(lambda ledger: ledger.batches.accounts_in_use()) == {"openai": 3}
-    assert books(lambda ledger: ledger.batches.late(START + 1)) == 2
+    assert books(lambda ledger: ledger.agenda.late(START + 1)) == 2
     assert len(books(lambda ledger: ledger.batches.watched(open_only=True))) == 2
 
 
@@ -642,8 +639,8 @@ def test_an_event_that_cannot_be_read_keeps_no_other_from_being_told(books: Book
             'UPDATE events SET document = \'{"type":"batch.from_the_future"}\' WHERE seq = 2'
         )
     )
-    rows = books(lambda ledger: ledger.outbox.waiting_rows("team", 9))
-    waiting, unreadable = read_waiting(rows)
+    waiting = books(lambda ledger: ledger.outbox.waiting("team", 9, refusals=3))
+    events, unreadable = read_waiting(waiting)
 
-    assert [one.event.seq for one in waiting] == [1, 3]
+    assert [one.seq for one in events] == [1, 3]
     assert unreadable == [2]

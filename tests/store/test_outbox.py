@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from tests.builders import HOUR, SECOND, event, tell
+from tests.builders import HOUR, SECOND, account, event, tell
 from tests.fakes import START
 from tests.store.databases import Books
-from watcher.model import Delivery, DeliveryState, Try, TryOutcome
-from watcher.store.outbox import Waiting, read_waiting
+from watcher.courier import ALONE_LIMIT
+from watcher.model import Delivery, DeliveryState, EventType, Try, TryOutcome
+from watcher.store.outbox import Waiting
 
 
 def waiting(books: Books, channel: str = "team", limit: int = 99) -> list[Waiting]:
-    rows = books(lambda ledger: ledger.outbox.waiting_rows(channel, limit))
-    return read_waiting(rows)[0]
+    return books(lambda ledger: ledger.outbox.waiting(channel, limit, refusals=ALONE_LIMIT))
 
 
 def delivery(books: Books, seq: int, channel: str = "team") -> Delivery:
@@ -40,7 +40,7 @@ def test_deliveries_wait_in_the_order_of_events(books: Books) -> None:
     for number in (3, 1, 2):
         books(tell(event(number=number), "team", "ops"))
 
-    assert [one.event.id[-3] for one in waiting(books)] == ["3", "1", "2"]
+    assert [one.id[-3] for one in waiting(books)] == ["3", "1", "2"]
     assert len(waiting(books, limit=2)) == 2
     assert books(lambda ledger: ledger.outbox.pending_by_channel()) == {"team": 3, "ops": 3}
 
@@ -92,7 +92,7 @@ def test_a_dead_delivery_is_listed_counted_and_pending_again_when_asked_for(
 ) -> None:
     seq = books(tell(event(), "team"))
     settle(books, waiting(books))
-    books(lambda ledger: ledger.outbox.end(seq, "team", DeliveryState.DEAD, "given up", START))
+    books(lambda ledger: ledger.outbox.end([seq], "team", DeliveryState.DEAD, "given up", START))
     dead = books(lambda ledger: (ledger.outbox.dead(), ledger.outbox.dead_ones()))
     books(lambda ledger: ledger.outbox.redeliver(seq, "team", "asked for", START + HOUR))
     again = waiting(books)[0]
@@ -136,3 +136,42 @@ def test_a_delivery_put_off_waits_for_its_time(books: Books) -> None:
 
     assert delivery(books, seq).next_try_at == START + HOUR
     assert waiting(books)[0].due_at == START + HOUR
+
+
+def test_one_message_may_settle_a_thousand(books: Books) -> None:
+    count = 1_100
+    events = [tell(event(number=number), "team", "ops") for number in range(count)]
+    seqs = books(lambda ledger: [one(ledger) for one in events])
+    told = waiting(books, limit=count)
+    settle(books, told[:600], at=START)
+    books(lambda ledger: ledger.outbox.end(seqs[3:4], "team", DeliveryState.DROPPED, "gone", 1))
+    settle(books, told, TryOutcome.DELIVERED, uptime=HOUR, at=START + SECOND)
+    tries = [[one.at for one in delivery(books, seqs[index]).tries] for index in (0, 3, 599, 600)]
+
+    assert len(told) == count
+    assert tries == [[START, START + SECOND], [START], [START, START + SECOND], [START + SECOND]]
+    assert delivery(books, seqs[3]).state is DeliveryState.DROPPED
+    assert delivery(books, seqs[-1]).settled_at == START + 2 * SECOND
+    assert books(lambda ledger: ledger.outbox.pending_by_channel()) == {"ops": count}
+
+
+def test_what_was_refused_again_and_again_takes_no_place_of_the_others(books: Books) -> None:
+    for number in range(6):
+        books(tell(event(number=number), "team"))
+    for _ in range(ALONE_LIMIT):
+        for one in waiting(books)[:2]:
+            settle(books, [one], refused=True)
+
+    assert [one.seq for one in waiting(books, limit=3)] == [3, 4, 5]
+    assert [one.seq for one in waiting(books, limit=5)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_trouble_is_read_with_the_first_of_many(books: Books) -> None:
+    for number in range(9):
+        books(tell(event(number=number), "team"))
+    about = account(trouble="unreachable")
+    books(lambda ledger: ledger.subjects.put_account(about))
+    seq = books(tell(event(EventType.ACCOUNT_UNREACHABLE), "team", "ops"))
+
+    assert [one.seq for one in waiting(books, limit=2)] == [1, 2, seq]
+    assert [one.of_batch for one in waiting(books, limit=2)] == [True, True, False]

@@ -155,7 +155,7 @@ def test_a_step_cut_anywhere_is_taken_whole_or_not_at_all_and_its_copy_is_sound(
     monkeypatch.setattr(schema, "NEWEST", NEWEST + 1)
     versions = []
     for disk, left in every_cut(tmp_path, step_up, old, apart=6):
-        copies = [one for one in left.iterdir() if one.name.endswith(".schema-1")]
+        copies = [one for one in left.iterdir() if one.name.endswith(f".schema-{NEWEST}")]
         with closing(SqliteDatabase(str(left / NAME))) as database:
             version, there = database.read(schema.version_in_use), contents(database)
         versions.append(version)

@@ -19,6 +19,8 @@ from watcher.store.ledger import Ledger
 from watcher.store.schema import NEWEST, STEPS, open_state, step_up, version_in_use
 from watcher.store.sqlite import MEMORY, SqliteDatabase
 
+# The copy that is kept of a state before it is brought up.
+KEPT = f"watcher.db.schema-{NEWEST}"
 NEXT_STEP = (
     "ALTER TABLE batches ADD COLUMN colour TEXT;\n"
     "CREATE INDEX batches_colour ON batches (colour);\n"
@@ -118,7 +120,7 @@ def test_a_copy_is_kept_before_the_schema_changes(state: Path) -> None:
         kept.append(connection.execute("SELECT name FROM leases").fetchall())
         connection.close()
 
-    assert [one.name for one in copies] == ["watcher.db.schema-1", "watcher.db.schema-1.1"]
+    assert [one.name for one in copies] == [KEPT, f"{KEPT}.1"]
     assert kept == [[("kept",)], [("kept too",)]]
     assert {one.stat().st_mode & 0o777 for one in copies} == {0o600}
 
@@ -174,7 +176,7 @@ def test_a_newer_schema_is_refused_naming_both_versions(state: Path, *, change: 
     with pytest.raises(WrongSchema) as caught:
         opened(state, program="1.2", change=change)
     assert str(caught.value) == (
-        f"the state {state} has schema 7, written by watcher 9.9; "
+        f"the state {state} has schema {NEWEST + 6}, written by watcher 9.9; "
         f"this is watcher 1.2 with schema {NEWEST}: use that version or a newer one"
     )
     assert caught.value.exit_code == 1
@@ -210,7 +212,7 @@ def test_what_another_version_wrote_is_not_changed_by_a_byte(
         if restored:
             state.with_name("copy").replace(state)
     before = beside(state)
-    with pytest.raises(WrongSchema, match=r"has schema 2, written by watcher 2\.0"):
+    with pytest.raises(WrongSchema, match=rf"has schema {NEWEST + 1}, written by watcher 2\.0"):
         opened(state, program="1.0", change=change)
 
     assert beside(state) == before
@@ -241,7 +243,7 @@ def test_the_copy_kept_before_a_step_brings_everything_back_to_the_old_version(
         database.close()
     with pytest.raises(WrongSchema):
         opened(state, program="1.0")
-    state.with_name("watcher.db.schema-1").replace(state)
+    state.with_name(KEPT).replace(state)
     database = opened(state, program="1.0")
     after = contents(database)
     database.transact(partial(lease, "written to"))
@@ -269,7 +271,7 @@ def test_two_that_bring_a_state_up_at_once_take_the_step_once(state: Path) -> No
         one.join()
 
     assert found == [NEWEST + 1] * 2
-    assert state.with_name("watcher.db.schema-1").exists()
+    assert state.with_name(KEPT).exists()
 
 
 # What is no state

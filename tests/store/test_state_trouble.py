@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest import mock
@@ -159,8 +159,13 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise apsw.FullError("database or disk is full")
         return run(self, sql, values)  # type: ignore[arg-type]
 
+    def many(self: sqlite._SqliteTransaction, sql: str, rows: Sequence[object]) -> None:
+        for row in rows:
+            refused(self, sql, row)
+
     with monkeypatch.context() as patch:
         patch.setattr(sqlite._SqliteTransaction, "execute", refused)
+        patch.setattr(sqlite._SqliteTransaction, "execute_many", many)
         yield
 
 

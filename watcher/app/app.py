@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from watcher.errors import StoreError
 from watcher.log import Log
 from watcher.meter import Meter
 from watcher.model import Batch
-from watcher.poller import AccountPoller, Looking
+from watcher.poller import AccountPoller, Looking, quantiles
 from watcher.redaction import Redactor
 from watcher.store.database import Database
 from watcher.store.ledger import Ledger
@@ -168,11 +169,12 @@ class App:
     def wake_couriers(self) -> None:
         """There may be something to tell."""
         for courier in self.couriers.values():
-            courier.wake.set()
+            courier.expect()
 
     def wake_all(self) -> None:
         """Something may have been written by another process."""
-        self.wake_couriers()
+        for courier in self.couriers.values():
+            courier.wake.set()
         for poller in self.pollers.values():
             poller.wake.set()
 
@@ -262,6 +264,13 @@ class App:
             self.log.warning("the clock jumped", seconds=round(jump / SECOND))
         return bool(jump)
 
+    def lateness(self) -> dict[str, float | int | None]:
+        """How late the looks of the last minutes were, over all accounts."""
+        now, counts = self.clock.now(), Counter[int]()
+        for poller in self.pollers.values():
+            counts += poller.lateness.counts(now)
+        return quantiles(counts)
+
     async def tidy(self) -> None:
         """Drop what waits for channels long gone, and let go of what ended long ago."""
         now, plan, uptime = self.clock.now(), self.plan_now, self.uptime()
@@ -287,9 +296,17 @@ class App:
         """Register what the accounts list that ask for it."""
         # A reload may come while a list is read.
         for name, poller in list(self.pollers.items()):
-            if poller.looking.discover:
+            account = self.plan_now.settings.accounts.get(name)
+            if account is not None and poller.looking.discover:
                 discovery = Discovery(
-                    name, poller.looking.provider, poller.ask, self.database, self.clock, self.log
+                    name,
+                    poller.looking.provider,
+                    poller.ask,
+                    self.database,
+                    self.clock,
+                    self.log,
+                    wanted=account.discover_metadata,
+                    seen=poller.seen,
                 )
                 if await discovery.once():
                     poller.wake.set()

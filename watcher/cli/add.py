@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from watcher.cli.listing import in_bulk, print_batches, print_lines
 from watcher.cli.options import Common, common_options
-from watcher.cli.output import note, print_json, warn_of_dead
+from watcher.cli.output import note, warn_of_dead
 from watcher.errors import ProviderError, UsageError
 from watcher.text import plural
 
 if TYPE_CHECKING:
-    from watcher.client import LocalClient
+    from watcher.client import LocalClient, Wish
     from watcher.model import Batch
     from watcher.providers import Provider
 
@@ -51,7 +52,7 @@ def command(
 
     Registered again, the options given replace and the others stay.
     """
-    from watcher.client import Wish, user_name
+    from watcher.client import Wish
 
     wish = Wish(
         name=name,
@@ -60,26 +61,28 @@ def command(
         channels=channel or None,
         quiet_if_ended=True if quiet_if_ended else None,
     )
-    wanted_ids = read_ids(ids)
-    if not wanted_ids:
-        message = "standard input holds no id"
-        raise UsageError(message)
+    with in_bulk():
+        wanted_ids = read_ids(ids)
+        if not wanted_ids:
+            message = "standard input holds no id"
+            raise UsageError(message)
+        _register(common, wanted_ids, account, wish)
+
+
+def _register(common: Common, ids: list[str], account: str | None, wish: Wish) -> None:
+    from watcher.client import user_name
+
     client = common.client()
     with client.opened(create=False):
         wanted = client.registering(
-            ((text, account) for text in wanted_ids),
-            wish,
-            registered_by=user_name() or "command line",
+            ((text, account) for text in ids), wish, registered_by=user_name() or "command line"
         )
     with client.opened(create=True):
         batches = client.register(wanted)
         if common.json:
-            from watcher.documents import batch_document
-
-            print_json([batch_document(batch) for batch in batches])
+            print_batches(batches)
         else:
-            for batch in batches:
-                click.echo(batch.key)
+            print_lines(batch.key for batch in batches)
         _say_who(client, batches)
         warn_of_dead(client)
 

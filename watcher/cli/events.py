@@ -47,10 +47,11 @@ def command(*, common: Common, since: str | None, follow: bool) -> None:
         position = client.read(lambda ledger: ledger.events.position_before(moment))
         while True:
             events = _after(client, position)
+            instance = client.instance() if common.json and events else None
             for event in events:
                 position = event.seq
                 shown += 1
-                _print(client, event, as_json=common.json)
+                _print(client, event, instance)
             if len(events) == PAGE:
                 continue
             if not follow:
@@ -65,13 +66,13 @@ def _after(client: LocalClient, position: int) -> list[Event]:
     return client.read(lambda ledger: ledger.events.after(position, PAGE))
 
 
-def _print(client: LocalClient, event: Event, *, as_json: bool) -> None:
+def _print(client: LocalClient, event: Event, instance: str | None) -> None:
+    """Print an event: as JSON of this instance, else as a line for people."""
     from watcher.message import body, title
 
-    if as_json:
+    if instance is not None:
         from watcher.documents import event_document
 
-        instance = client.instance()
         print_json_line(
             event_document(event, instance, title(event), body(event, instance=instance))
         )

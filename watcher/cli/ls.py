@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
+from watcher.cli.listing import in_bulk, print_batches, print_lines
 from watcher.cli.options import Common, common_options
 from watcher.cli.output import (
     COLOURS,
@@ -13,7 +16,6 @@ from watcher.cli.output import (
     note,
     note_missing_state,
     note_unreadable,
-    print_json,
     print_table,
     progress_text,
     severity_of_batch,
@@ -21,8 +23,8 @@ from watcher.cli.output import (
     warn_of_dead,
     width,
 )
-from watcher.documents import batch_document
 from watcher.model import Batch, Status
+from watcher.store.batches import Listed
 from watcher.text import span
 
 # Below this many columns a bar would push the name off the line.
@@ -51,43 +53,42 @@ def command(
 ) -> None:
     """List the open batches: status, progress, age, time until expiry."""
     ended_wanted = all_ or any(Status(one).terminal for one in status)
-    with common.client().opened(create=False) as client:
-        batches: list[Batch] = []
-        unreadable: list[str] = []
+    with common.client().opened(create=False) as client, in_bulk():
+        listed = Listed([])
         note_missing_state(client)
         if client.exists:
-            batches, unreadable = client.read(
+            listed = client.read(
                 lambda ledger: ledger.batches.listed(open_only=not ended_wanted, account=account)
             )
-        names = client.directory().accounts
-        batches = [
+        batches = (
             batch
-            for batch in batches
+            for batch in listed
             if (not status or batch.status in status)
             and set(tag) <= set(batch.registration.tags)
             and group in {None, batch.registration.group}
             and registered_by in {None, batch.registration.registered_by}
-        ]
-        now = client.clock.now()
+        )
         if common.json:
-            print_json([batch_document(batch) for batch in batches])
+            print_batches(batches)
         elif quiet:
-            for batch in batches:
-                click.echo(clean(batch.key))
+            print_lines(clean(batch.key) for batch in batches)
         else:
-            _print(batches, now, set(names))
-            if client.exists and not batches:
+            shown = _print(batches, client.clock.now(), set(client.directory().accounts))
+            if client.exists and not shown:
                 note("no batch to show" if all_ else "no open batch (--all shows ended ones)")
-        note_unreadable(unreadable)
+        note_unreadable(listed.unreadable)
         warn_of_dead(client)
 
 
-def _print(batches: list[Batch], now: int, accounts: set[str]) -> None:
+def _print(batches: Iterable[Batch], now: int, accounts: set[str]) -> int:
+    """The table; how many batches it has."""
     wide = at_terminal() and width() >= WIDE
-    rows = [_row(batch, now, wide=wide, watched=batch.account in accounts) for batch in batches]
-    headings = ("BATCH", "STATUS", "PROGRESS", "AGE", "EXPIRES", "NAME")
-    colours = [COLOURS[severity_of_batch(batch)] for batch in batches]
-    print_table(headings, rows, colours)
+    rows, colours = [], []
+    for batch in batches:
+        rows.append(_row(batch, now, wide=wide, watched=batch.account in accounts))
+        colours.append(COLOURS[severity_of_batch(batch)])
+    print_table(("BATCH", "STATUS", "PROGRESS", "AGE", "EXPIRES", "NAME"), rows, colours)
+    return len(rows)
 
 
 def _row(batch: Batch, now: int, *, wide: bool, watched: bool) -> tuple[str, ...]:

@@ -43,11 +43,13 @@ def print_json_line(document: object) -> None:
 
 
 def _dumped(document: object, **options: Any) -> str:
-    # A stream that cannot carry every character gets escapes, which mean the same.
+    return harmless_json(json.dumps(document, ensure_ascii=needs_escapes(), **options))
+
+
+def needs_escapes() -> bool:
+    """Whether standard output cannot carry every character: JSON's escapes mean the same."""
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
-    return harmless_json(
-        json.dumps(document, ensure_ascii=not encoding.startswith("utf"), **options)
-    )
+    return not encoding.startswith("utf")
 
 
 def at_person() -> bool:

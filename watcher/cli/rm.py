@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from watcher.cli.add import read_ids
+from watcher.cli.listing import in_bulk, print_batches, print_lines
 from watcher.cli.options import Common, common_options, open_ids
-from watcher.cli.output import note, print_json, warn_of_dead
-from watcher.documents import batch_document
+from watcher.cli.output import note, warn_of_dead
 from watcher.errors import NoSuchBatch
 from watcher.text import plural
 
@@ -20,7 +20,7 @@ def command(*, common: Common, ids: tuple[str, ...]) -> None:
 
     The provider's batch is never touched.
     """
-    with common.client().opened(create=False) as client:
+    with common.client().opened(create=False) as client, in_bulk():
         found = client.find_all(read_ids(ids))
         gone = [batch.key for batch in found if batch.removed_at is not None]
         if gone:
@@ -28,9 +28,8 @@ def command(*, common: Common, ids: tuple[str, ...]) -> None:
             raise NoSuchBatch(message)
         removed = client.remove(found)
         if common.json:
-            print_json([batch_document(batch) for batch in removed])
+            print_batches(removed)
         else:
-            for batch in removed:
-                click.echo(batch.key)
+            print_lines(batch.key for batch in removed)
         note(f"{plural(len(removed), 'batch')} no longer watched; they go on at the provider")
         warn_of_dead(client)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A look this long overdue is late: the longest of the cadence's own waits is five minutes.
 LATE = 10 * 60_000
+# From here on it is worth a word that an account's limit makes its batches wait longer.
+SLOWED = 1.2
 
 
 @click.command(name="status")
@@ -44,6 +46,7 @@ def _document(client: LocalClient) -> dict[str, Any]:
     figures = figures or {"open": 0, "late": 0, "waiting": 0, "dead": 0}
     kept_accounts, kept_channels = client.subjects()
     directory, disabled = client.directory(), _disabled(settings, daemon)
+    slowed = daemon.beat.get("slowed", {}) if daemon.alive else {}
     accounts = [
         _account_document(
             name,
@@ -52,6 +55,7 @@ def _document(client: LocalClient) -> dict[str, Any]:
             disabled.get(f"account:{name}"),
             in_use.get(name, 0),
             now,
+            slowed.get(name, 1.0),
         )
         for name in dict.fromkeys([*directory.accounts, *in_use])
     ]
@@ -79,6 +83,7 @@ def _document(client: LocalClient) -> dict[str, Any]:
             "last_alive_at": iso(daemon.beat.get("at")),
             "stuck": stuck,
         },
+        "lateness": daemon.beat.get("lateness") if daemon.alive else None,
         "accounts": accounts,
         "channels": channels,
         **figures,
@@ -117,6 +122,7 @@ def _account_document(
     disabled: str | None,
     batches: int,
     now: int,
+    slowed: float,
 ) -> dict[str, Any]:
     trouble = disabled or (kept.trouble if kept else None)
     if provider is None:
@@ -132,6 +138,7 @@ def _account_document(
         "paused_until": iso(kept.paused_until) if kept and paused else None,
         "pause_reason": kept.pause_reason if kept and paused else None,
         "batches": batches,
+        "slowed": slowed,
     }
 
 
@@ -154,7 +161,7 @@ def _figures(ledger: Ledger, now: int) -> dict[str, Any]:
     pending = ledger.outbox.pending_by_channel()
     return {
         "open": sum(ledger.batches.open_counts().values()),
-        "late": ledger.batches.late(now - LATE),
+        "late": ledger.agenda.late(now - LATE),
         "waiting": sum(pending.values()),
         "dead": ledger.outbox.dead(),
         "accounts_in_use": ledger.batches.accounts_in_use(),
@@ -214,6 +221,9 @@ def _account(account: dict[str, Any], zone: tzinfo | None) -> str:
         return styled(f"paused until {until}", fg="yellow") + (
             f" ({clean(account['pause_reason'])}), {batches}"
         )
+    if account["slowed"] >= SLOWED:
+        times = f"{account['slowed']:.1f} times as seldom as wished"
+        return f"well, {batches}, looked at {times}: requests_per_minute allows no more"
     return f"well, {batches}"
 
 

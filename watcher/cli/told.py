@@ -32,7 +32,7 @@ def told_text(client: LocalClient, batches: Iterable[Batch]) -> str:
     board = client.board()
     if not board.channels:
         return "no channel is configured"
-    kinds = _kinds(batches)
+    kinds = _kinds(batches, board)
     groups: dict[str, list[str]] = {
         "": [],
         "of failures only: ": [],
@@ -49,12 +49,14 @@ def told_text(client: LocalClient, batches: Iterable[Batch]) -> str:
     return "; ".join(parts) or "nobody: no route takes it"
 
 
-def _kinds(batches: Iterable[Batch]) -> list[Batch]:
-    """One batch for each kind that routes can tell apart."""
+def _kinds(batches: Iterable[Batch], board: Switchboard) -> list[Batch]:
+    """One batch for each kind that these routes can tell apart."""
+    asked = sorted({name for route in board.routes for name in route.metadata})
     kinds: dict[object, Batch] = {}
     for batch in batches:
         said = batch.registration
-        key = (batch.account, said.tags, said.group, said.channels, repr(batch.metadata))
+        metadata = repr([batch.metadata.get(name) for name in asked]) if asked else ""
+        key = (batch.account, said.tags, said.group, said.channels, metadata)
         kinds.setdefault(key, batch)
     return list(kinds.values())
 

@@ -22,7 +22,6 @@ from watcher.courier import ChannelCourier
 from watcher.daemon import LEASE_EVERY, Loops
 from watcher.errors import ConfigError
 from watcher.log import configure, get
-from watcher.model import Batch
 from watcher.store.batches import Registering
 from watcher.store.ledger import Ledger
 from watcher.store.schema import open_state
@@ -94,10 +93,7 @@ async def _watch(app: App, waiting: Waiting) -> End:
 
 
 async def _view(app: App, waiting: Waiting) -> View:
-    def work(ledger: Ledger) -> list[Batch | None]:
-        return [ledger.batches.get(account, id_) for account, id_ in waiting.looked_at]
-
-    batches = [batch for batch in await app.write(work) if batch is not None]
+    batches = await app.write(lambda ledger: ledger.batches.of_keys(waiting.looked_at))
     disabled = {name: one.disabled for name, one in app.pollers.items() if one.disabled}
     accounts = {name: poller.account for name, poller in app.pollers.items()}
     return View(waiting.with_known(batches), accounts, disabled)
@@ -128,9 +124,10 @@ def settings_for(waiting: Waiting) -> Settings:
 
 def _register(ledger: Ledger, waiting: Waiting) -> None:
     now = time.time_ns() // 1_000_000
-    for account, id_ in waiting.looked_at:
-        provider = waiting.settings.accounts[account].provider
-        ledger.batches.register(Registering(account, id_, provider), now)
+    accounts = waiting.settings.accounts
+    ledger.batches.register_all(
+        [Registering(name, id_, accounts[name].provider) for name, id_ in waiting.looked_at], now
+    )
 
 
 async def _flush(app: App, courier: ChannelCourier) -> list[str]:

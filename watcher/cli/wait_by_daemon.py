@@ -91,10 +91,7 @@ def _tell_of_the_past(client: LocalClient, keys: Sequence[tuple[str, str]], chan
 
 
 def _known(client: LocalClient, keys: Sequence[tuple[str, str]]) -> list[Batch]:
-    def work(ledger: Ledger) -> list[Batch | None]:
-        return [ledger.batches.get(account, id_) for account, id_ in keys]
-
-    return [batch for batch in client.read(work) if batch is not None]
+    return client.read(lambda ledger: ledger.batches.of_keys(keys))
 
 
 def _view(client: LocalClient, keys: Sequence[tuple[str, str]]) -> View:

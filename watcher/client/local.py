@@ -173,23 +173,18 @@ class LocalClient:
 
         Raises UsageError naming what to choose from.
         """
-        known: list[list[str]] = [[] for _ in texts]
+        known: dict[str, list[str]] = {}
         check_forms(texts)
         if self.exists and account is None:
-            known = self.read(
-                lambda ledger: [
-                    [one.account for one in ledger.batches.of_id(text)] for text in texts
-                ]
-            )
-        pairs = list(zip(texts, known, strict=True))
+            known = self.read(lambda ledger: ledger.batches.accounts_of(texts))
         directory = self.directory()
         try:
-            return [directory.resolve(text, names, account) for text, names in pairs]
+            return [directory.resolve(text, known.get(text, ()), account) for text in texts]
         except UsageError:
             own = Directory.of_names(public_names(self.settings))
             if not set(own.accounts) - set(directory.accounts):
                 raise
-            return [own.resolve(text, names, account) for text, names in pairs]
+            return [own.resolve(text, known.get(text, ()), account) for text in texts]
 
     def find(self, text: str) -> Batch:
         """A registered batch by key or id. Raises NoSuchBatch, or UsageError for several."""
@@ -200,10 +195,9 @@ class LocalClient:
         found = {}
         if self.exists:
             try:
-                candidates = self.read(lambda ledger: [_candidates(ledger, text) for text in texts])
+                candidates = self.read(lambda ledger: _candidates(ledger, texts))
             except UNREADABLE as error:
-                why = "cannot be read: it was written by a later version or damaged"
-                raise StoreError(f"a batch in {self.settings.state} {why}") from error
+                raise self._unreadable() from error
         else:
             candidates = [[] for _ in texts]
         for text, batches in zip(texts, candidates, strict=True):
@@ -226,18 +220,14 @@ class LocalClient:
         directory, pairs = self.directory(), list(texts)
         wish.check()
         directory.check_channels(wish.channels or ())
-        known: list[list[str]] = [[] for _ in pairs]
+        known: dict[str, list[str]] = {}
         check_forms(text for text, _ in pairs)
         if self.exists and len(directory.accounts) > 1:
-            known = self.read(
-                lambda ledger: [
-                    [] if account else [one.account for one in ledger.batches.of_id(text)]
-                    for text, account in pairs
-                ]
-            )
+            bare = [text for text, account in pairs if not account]
+            known = self.read(lambda ledger: ledger.batches.accounts_of(bare))
         wanted: dict[tuple[str, str], Registering] = {}
-        for (text, account), accounts in zip(pairs, known, strict=True):
-            name, id_ = directory.resolve(text, accounts, account)
+        for text, account in pairs:
+            name, id_ = directory.resolve(text, () if account else known.get(text, ()), account)
             wanted[name, id_] = Registering(
                 name,
                 id_,
@@ -254,17 +244,19 @@ class LocalClient:
     def register(self, wanted: Sequence[Registering]) -> list[Batch]:
         """Register all in one transaction, durable when it returns."""
         now = self.clock.now()
-
-        def work(ledger: Ledger) -> list[Batch]:
-            registered = (ledger.batches.register(one, now) for one in wanted)
-            return [batch for batch in registered if batch is not None]
-
-        return self.write(work)
+        try:
+            return self.write(lambda ledger: ledger.batches.register_all(wanted, now))
+        except UNREADABLE as error:
+            raise self._unreadable() from error
 
     def remove(self, batches: Sequence[Batch]) -> list[Batch]:
         """Stop watching these."""
         now = self.clock.now()
         return self.write(lambda ledger: ledger.remove(batches, now))
+
+    def _unreadable(self) -> StoreError:
+        why = "cannot be read: it was written by a later version or damaged"
+        return StoreError(f"a batch in {self.settings.state} {why}")
 
     def subjects(self) -> tuple[list[Account], list[Channel]]:
         """What is remembered of every account and channel."""
@@ -273,13 +265,16 @@ class LocalClient:
         return self.read(lambda ledger: (ledger.subjects.accounts(), ledger.subjects.channels()))
 
 
-def _candidates(ledger: Ledger, text: str) -> list[Batch]:
-    if not text.isprintable():
-        return []
-    head, slash, rest = text.partition("/")
-    if slash and (batch := ledger.batches.get(head, rest)):
-        return [batch]
-    return ledger.batches.of_id(text)
+def _candidates(ledger: Ledger, texts: Sequence[str]) -> list[list[Batch]]:
+    """For each text the batch of which it is the key, else those of which it is the id."""
+    may_be = [text for text in texts if text.isprintable()]
+    parts = [text.partition("/") for text in may_be]
+    by_key = {
+        batch.key: batch
+        for batch in ledger.batches.of_keys([(head, rest) for head, slash, rest in parts if slash])
+    }
+    by_id = ledger.batches.by_id([text for text in may_be if text not in by_key])
+    return [[by_key[text]] if text in by_key else by_id.get(text, []) for text in texts]
 
 
 def state_exists(path: str) -> bool:

@@ -196,6 +196,20 @@ def _warnings(settings: Settings, document: Document) -> Iterator[str]:
         *((settings.heartbeat.secret,) if settings.heartbeat.wanted else ()),
     ]
     yield from dict.fromkeys(filter(None, (secret.warning() for secret in secrets)))
+    yield from _useless_filters(settings)
+
+
+def _useless_filters(settings: Settings) -> Iterator[str]:
+    for name, account in settings.accounts.items():
+        if not account.discover_metadata:
+            continue
+        if not account.discover:
+            yield f'account "{name}": discover_metadata does nothing without discover = true'
+        elif not PROVIDERS[account.provider].metadata:
+            yield (
+                f'account "{name}": batches of {account.provider} have no metadata, '
+                "so discover_metadata lets none of them in: remove it"
+            )
 
 
 def _holds_a_secret(table: dict[str, Any]) -> bool:

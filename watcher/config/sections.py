@@ -103,6 +103,7 @@ class AccountSettings(Section):
     max_concurrency: Annotated[int, whole(1, 1_000)] = 8
     requests_per_minute: Annotated[int, whole(1, 1_000_000)] = 300
     discover: Flag = False
+    discover_metadata: PatternsByName = Field(default_factory=dict)
     min_interval: OptionalDuration = None
     max_interval: OptionalDuration = None
     eagerness: Annotated[float | None, number(0.01, 100)] = None

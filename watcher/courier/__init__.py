@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from watcher.courier.channel import TRIES_BEFORE_DEAD, ChannelCourier, Voice, sweep_absent
+from watcher.courier.absent import sweep_absent
+from watcher.courier.channel import TRIES_BEFORE_DEAD, ChannelCourier, Voice
 from watcher.courier.choosing import ALONE_LIMIT, Telling
 
 __all__ = [

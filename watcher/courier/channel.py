@@ -6,9 +6,11 @@ process stops; what was not written down is sent again, with the same event id.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -20,20 +22,22 @@ from watcher.courier.choosing import (
     ALONE_LIMIT,
     HOUR,
     LONGEST_PAUSE,
+    MANY_REFUSALS,
     PATIENT_REFUSALS,
     SECOND,
+    Pick,
     Telling,
     choose,
 )
 from watcher.errors import StoreError
 from watcher.lifecycle import ChannelStep
 from watcher.log import Log
-from watcher.message import no_page, render
-from watcher.message.render import SUMMARY_ABOVE, Pages
+from watcher.message import Rendered, no_page, render
+from watcher.message.render import Pages
 from watcher.meter import Meter
-from watcher.model import Channel, DeliveryState, Try, TryOutcome
+from watcher.model import Channel, DeliveryState, Event, Try, TryOutcome
 from watcher.notify import Sent
-from watcher.store.database import Database, Row
+from watcher.store.database import Database
 from watcher.store.ledger import Ledger, Told
 from watcher.store.outbox import Waiting, read_waiting
 from watcher.wake import Wake
@@ -41,6 +45,13 @@ from watcher.wake import Wake
 Result = TypeVar("Result")
 # What one summary settles at most: more is told in the next.
 SUMMARY_LIMIT = 5_000
+# More events than this are read and rendered in a thread: each takes some 50 microseconds.
+READ_IN_PLACE = 50
+# Between two readings of what waits, in milliseconds, while none of it may go yet.
+READ_AGAIN_AFTER = 500
+# After a message that could not hold all that waited, those that are not full are so far apart
+# for a while: what comes in one burst is told while it is news.
+BURST_INTERVAL = 5 * SECOND
 TRIES_BEFORE_DEAD = 10
 # What is written down for a message under way when the process stops.
 INTERRUPTED = Sent(TryOutcome.UNKNOWN, "stopped before an answer came", refused=False, pause=None)
@@ -83,13 +94,20 @@ class ChannelCourier:
         self._log = log
         self._meter = meter
         self._next_at: int | None = None
+        # When what has been written down since what waits was last read may go at the earliest.
+        self._expected_at: int | None = None
+        self._read_again_at = 0
+        # Whether the last message left some of what waited, and until when, by the monotonic
+        # clock, what comes is taken for the rest of that burst.
+        self._left_some = False
+        self._burst_until = 0.0
         self._jumps = Jumps(clock)
         # By how much the wall clock has jumped since the channel's times were last right.
         self._jumped = 0
         # What became of the last message, when the state could not be told.
         self._unwritten: Callable[[Ledger], int] | None = None
         # The seqs of pending events that could not be read, once said.
-        self._unreadable: list[int] = []
+        self._unreadable: set[int] = set()
         self.wake = Wake()
         self.sending = False
 
@@ -105,20 +123,34 @@ class ChannelCourier:
             # Else it would be sent again and again while the state takes nothing.
             await self._write_down(self._unwritten)
         await self._follow_clock()
-        self._next_at = None
-        channel, waiting = await self._claim(now)
-        if not waiting:
+        self._next_at = self._expected_at = None
+        channel, pick, events = await self._claim(now, flush=flush)
+        if not events:
+            self._next_at = pick.at
+            if pick.at is not None:
+                self._read_again_at = now + READ_AGAIN_AFTER
             return 0
-        chosen, self._next_at = choose(waiting, channel, self.telling, now, flush=flush)
-        if not chosen:
-            return 0
-        return await self._tell(channel, chosen, now)
+        return await self._tell(channel, pick, events, now)
+
+    def expect(self) -> None:
+        """An event was written down, perhaps for this channel: it goes when its window is over.
+
+        Cheap: of a burst only the first event of a window wakes the loop.
+        """
+        now = self._clock.now()
+        # A clock that was set back would have it read again far too late.
+        again = min(self._read_again_at, now + READ_AGAIN_AFTER)
+        at = max(now + self.telling.digest_wait, again)
+        if self._expected_at is None or at < self._expected_at:
+            self._expected_at = at
+            self.wake.nudge()
 
     def next_wait(self) -> float:
         """Seconds until there may be something to send, at most a minute."""
-        if self._next_at is None:
+        due = [at for at in (self._next_at, self._expected_at) if at is not None]
+        if not due:
             return 60.0
-        return min(60.0, max(0.0, (self._next_at - self._clock.now()) / SECOND))
+        return min(60.0, max(0.0, (min(due) - self._clock.now()) / SECOND))
 
     async def _follow_clock(self) -> None:
         """Let the channel's times follow a jump of the wall clock."""
@@ -134,57 +166,93 @@ class ChannelCourier:
         await self._write(work)
         self._jumped = 0
 
-    async def _claim(self, now: int) -> tuple[Channel, list[Waiting]]:
-        """The channel and what it may be told now; nothing while it rests."""
-        name = self.telling.name
+    async def _claim(self, now: int, *, flush: bool) -> tuple[Channel, Pick, list[Event]]:
+        """The channel and what it is to be told now; nothing while it rests."""
+        while True:
+            channel, pick = await self._read(partial(self._pick, now, flush))
+            if len(pick.waiting) > READ_IN_PLACE:
+                events, unreadable = await anyio.to_thread.run_sync(read_waiting, pick.waiting)
+            else:
+                events, unreadable = read_waiting(pick.waiting)
+            if not unreadable:
+                return channel, pick, events
+            self._log.error("events cannot be read", channel=channel.name, seqs=unreadable[:20])
+            self._unreadable.update(unreadable)
 
-        def work(ledger: Ledger) -> tuple[Channel, list[Row], int | None]:
-            channel = ledger.subjects.channel(name)
-            if not ledger.process.holds(f"channel:{name}", self._holder, now):
-                # Another process holds the lease, or the clock has jumped.
-                return channel, [], now + SECOND
-            paused = channel.next_try_at
-            if paused is not None and now < paused <= now + LONGEST_PAUSE:
-                return channel, [], paused
-            most = SUMMARY_ABOVE
-            if ledger.outbox.pending(name) > SUMMARY_ABOVE:
-                most = SUMMARY_LIMIT
-            return channel, ledger.outbox.waiting_rows(name, most), None
+    def _pick(self, now: int, flush: bool, ledger: Ledger) -> tuple[Channel, Pick]:  # noqa: FBT001
+        """What of all that waits the next message is to be about; nothing of it is read yet."""
+        telling, name = self.telling, self.telling.name
+        channel = ledger.subjects.channel(name)
+        if not ledger.process.holds(f"channel:{name}", self._holder, now):
+            # Another process holds the lease, or the clock has jumped.
+            return channel, Pick(at=now + SECOND)
+        paused = channel.next_try_at
+        if paused is not None and now < paused <= now + LONGEST_PAUSE:
+            return channel, Pick(at=paused)
+        style, most = telling.notifier.style, SUMMARY_LIMIT
+        if style.by_program and channel.failures < MANY_REFUSALS:
+            # What one message holds, and whether there is more.
+            most = style.lines_max + 1
+        most += len(self._unreadable)
+        waiting = ledger.outbox.waiting(name, most, refusals=ALONE_LIMIT)
+        full = len(waiting) >= most
+        waiting = [one for one in waiting if one.seq not in self._unreadable]
+        interval = self._interval(telling, len(waiting))
+        pick = choose(waiting, channel, telling, now, flush=flush, interval=interval)
+        if full and style.by_program and pick.waiting:
+            pick = replace(pick, left=ledger.outbox.pending(name) - len(pick.waiting))
+        return channel, pick
 
-        channel, rows, self._next_at = await self._read(work)
-        if len(rows) > SUMMARY_ABOVE:
-            waiting, unreadable = await anyio.to_thread.run_sync(read_waiting, rows)
-        else:
-            waiting, unreadable = read_waiting(rows)
-        if unreadable and unreadable != self._unreadable:
-            self._log.error("events cannot be read", channel=name, seqs=unreadable[:20])
-        self._unreadable = unreadable
-        return channel, waiting
+    def _interval(self, telling: Telling, waiting: int) -> int:
+        """How long after the last message the next may go: a program is told a burst at once."""
+        style = telling.notifier.style
+        if not style.by_program:
+            return telling.digest_interval
+        if self._left_some or waiting > style.lines_max:
+            return 0
+        if self._clock.monotonic() < self._burst_until:
+            return min(telling.digest_interval, BURST_INTERVAL)
+        return telling.digest_interval
 
-    async def _tell(self, channel: Channel, chosen: Sequence[Waiting], now: int) -> int:
-        telling, voice = self.telling, self.voice
-        told, sent = list(chosen), INTERRUPTED
+    async def _tell(self, channel: Channel, pick: Pick, events: Sequence[Event], now: int) -> int:
+        telling, told = self.telling, pick.waiting
+        # Until something may have left the house there is nothing to write down.
+        sent: Sent | None = None
         self.sending = True
         try:
-            rendered = render(
-                [one.event for one in chosen],
-                telling.notifier.style,
-                instance=voice.instance,
-                zone=voice.zone,
-                waiting=len(chosen),
-                pages=voice.pages,
-            )
+            rendered = await self._render(telling, pick, events)
             named = {event.seq for event in rendered.named}
-            told = [one for one in chosen if one.event.seq in named]
+            told = tuple(one for one in pick.waiting if one.seq in named)
+            sent = INTERRUPTED
             sent = await telling.notifier.send(rendered.message)
         except Exception:  # noqa: BLE001  the guard around one delivery
             self._log.exception("message failed", channel=telling.name)
             sent = Sent(TryOutcome.FAILED, "our own fault: see the log", refused=True, pause=None)
         finally:
             self.sending = False
-            with anyio.CancelScope(shield=True):
-                await self._settle(telling, channel, told, sent, now)
+            if sent is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._settle(telling, channel, told, sent, now)
+        left = pick.left + len(pick.waiting) - len(told)
+        self._left_some = left > 0 and sent.outcome is TryOutcome.DELIVERED
+        if self._left_some:
+            self._burst_until = self._clock.monotonic() + telling.digest_interval / SECOND
         return len(told)
+
+    async def _render(self, telling: Telling, pick: Pick, events: Sequence[Event]) -> Rendered:
+        style, voice = telling.notifier.style, self.voice
+        work = partial(
+            render,
+            events,
+            style,
+            instance=voice.instance,
+            zone=voice.zone,
+            waiting=len(events) + pick.left * style.by_program,
+            pages=voice.pages,
+        )
+        if len(events) > READ_IN_PLACE:
+            return await anyio.to_thread.run_sync(work)
+        return work()
 
     async def _settle(
         self,
@@ -261,21 +329,22 @@ class ChannelCourier:
         self, ledger: Ledger, told: Sequence[Waiting], sent: Sent, now: int, uptime: int
     ) -> int:
         """Give up what has been tried long and often enough; put off what stands aside."""
-        dead = 0
+        name, given_up = self.telling.name, defaultdict[int, list[int]](list)
         for one in told:
             tried_for = 0 if one.first_try_uptime is None else uptime - one.first_try_uptime
             attempts = one.attempts + 1
             if attempts >= TRIES_BEFORE_DEAD and tried_for >= self.telling.give_up_after:
-                reason = f"given up after {attempts} tries: {sent.error}"
-                ledger.outbox.end(one.event.seq, self.telling.name, DeliveryState.DEAD, reason, now)
-                dead += 1
+                given_up[attempts].append(one.seq)
             elif sent.refused and len(told) == 1 and one.alone + 1 >= ALONE_LIMIT:
-                pause = cadence.next_try(f"{self.telling.name}/{one.event.id}", one.alone + 1)
-                ledger.outbox.put_off(one.event.seq, self.telling.name, now + pause)
-        return dead
+                pause = cadence.next_try(f"{name}/{one.id}", one.alone + 1)
+                ledger.outbox.put_off(one.seq, name, now + pause)
+        for attempts, seqs in given_up.items():
+            reason = f"given up after {attempts} tries: {sent.error}"
+            ledger.outbox.end(seqs, name, DeliveryState.DEAD, reason, now)
+        return sum(map(len, given_up.values()))
 
     def _report(self, told: Sequence[Waiting], sent: Sent, dead: int) -> None:
-        name, events = self.telling.name, [one.event.id for one in told[:20]]
+        name, events = self.telling.name, [one.id for one in told[:20]]
         self._meter.add("deliveries", len(told), channel=name, outcome=str(sent.outcome))
         if sent.outcome is TryOutcome.DELIVERED:
             self._log.info("message sent", channel=name, events=events, count=len(told))
@@ -306,27 +375,3 @@ class ChannelCourier:
 
     async def _read(self, work: Callable[[Ledger], Result]) -> Result:
         return await self._database.query(lambda transaction: work(Ledger(transaction)))
-
-
-def sweep_absent(
-    ledger: Ledger, present: Sequence[str], now: int, uptime: int, *, give_up_after: int
-) -> dict[str, int]:
-    """Drop what channels that left the configuration have had pending for too long.
-
-    Time counts only while a daemon runs. Returns how many deliveries were dropped, by channel.
-    """
-    dropped = {}
-    for name in present:
-        channel = ledger.subjects.channel(name)
-        if channel.absent_since is not None:
-            ledger.subjects.put_channel(replace(channel, absent_since=None))
-    for name in ledger.outbox.pending_by_channel():
-        if name in present:
-            continue
-        channel = ledger.subjects.channel(name)
-        if channel.absent_since is None:
-            ledger.subjects.put_channel(replace(channel, absent_since=uptime))
-        elif uptime - channel.absent_since >= give_up_after:
-            reason = "its channel was removed from the configuration"
-            dropped[name] = ledger.outbox.drop(name, reason, now)
-    return dropped

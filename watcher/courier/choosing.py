@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from watcher.model import Channel, Severity
+from watcher.model import Channel
 from watcher.notify import Notifier
 from watcher.store.outbox import Waiting
 
@@ -37,33 +37,50 @@ class Telling:
     address: SecretStr | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """What the next message is to be about; where there is nothing yet, when there may be."""
+
+    waiting: tuple[Waiting, ...] = ()
+    # How many more of the same kind could have gone with it.
+    left: int = 0
+    at: int | None = None
+
+
 def choose(
-    waiting: Sequence[Waiting], channel: Channel, telling: Telling, now: int, *, flush: bool
-) -> tuple[list[Waiting], int | None]:
-    """What the next message is to be about; if not yet, an empty list and when.
+    waiting: Sequence[Waiting],
+    channel: Channel,
+    telling: Telling,
+    now: int,
+    *,
+    flush: bool,
+    interval: int,
+) -> Pick:
+    """What the next message is to be about, or when there may be something.
 
     Trouble of accounts and channels, and recovery from it, never share a message with batches,
-    and go first. `flush`: whatever is there goes now.
+    and go first. `flush`: whatever is there goes now. `interval`: how long after the last message
+    the next may go, in milliseconds.
     """
     best: int | None = None
     for of_batches in (False, True):
-        group = [one for one in waiting if (one.event.batch is not None) is of_batches]
+        group = [one for one in waiting if one.of_batch is of_batches]
         # What was refused alone again and again stands aside until its own time comes.
         free = [one for one in group if one.alone < ALONE_LIMIT]
         aside = [one for one in group if one.alone >= ALONE_LIMIT]
         if free:
-            at = now if flush else _ready_at(free, channel, telling)
+            at = now if flush else _ready_at(free, channel, telling, interval)
             if not now < at <= now + _longest_wait(telling):
                 size = channel.message_size or len(free)
                 if size == 1 and _doubtful(channel.failures):
-                    return [_of_the_newest(free)], None
-                return free[:size], None
+                    return Pick((_of_the_newest(free),), len(free) - 1)
+                return Pick(tuple(free[:size]), max(0, len(free) - size))
             best = at if best is None else min(best, at)
         for one in aside:
             if not now < one.due_at <= now + LONGEST_PAUSE:
-                return [one], None
+                return Pick((one,))
             best = one.due_at if best is None else min(best, one.due_at)
-    return [], best
+    return Pick(at=best)
 
 
 def _doubtful(failures: int) -> bool:
@@ -72,12 +89,8 @@ def _doubtful(failures: int) -> bool:
 
 def _of_the_newest(waiting: Sequence[Waiting]) -> Waiting:
     """What is to be told first of the subject that something happened to last."""
-    newest = _subject(waiting[-1])
-    return next(one for one in waiting if _subject(one) == newest)
-
-
-def _subject(waiting: Waiting) -> str:
-    return waiting.event.id.rpartition("@")[0]
+    newest = waiting[-1].subject
+    return next(one for one in waiting if one.subject == newest)
 
 
 def _longest_wait(telling: Telling) -> int:
@@ -85,10 +98,10 @@ def _longest_wait(telling: Telling) -> int:
     return max(telling.digest_wait, telling.digest_interval)
 
 
-def _ready_at(chosen: Sequence[Waiting], channel: Channel, telling: Telling) -> int:
+def _ready_at(chosen: Sequence[Waiting], channel: Channel, telling: Telling, interval: int) -> int:
     """When these may go: together after the window, and not too soon after the last message."""
     ready = min(one.due_at for one in chosen) + telling.digest_wait
     if channel.last_message_at is not None:
-        ready = max(ready, channel.last_message_at + telling.digest_interval)
-    urgent = [one.due_at for one in chosen if one.event.severity is Severity.FAILURE]
+        ready = max(ready, channel.last_message_at + interval)
+    urgent = [one.due_at for one in chosen if one.urgent]
     return min(ready, min(urgent) + telling.digest_wait) if urgent else ready

@@ -123,8 +123,8 @@ class Loops:
             with self.guarded(f"channel:{name}"):
                 told = await courier.once(self.app.clock.now())
                 wait = 0.0 if told else courier.next_wait()
-            if not self.stopping:
-                await courier.wake.wait(max(wait, 0.002))
+            while not self.stopping and not await courier.wake.wait(max(wait, 0.002)):
+                wait = courier.next_wait()
         self._wakes.discard(courier.wake)
         self._forget(f"channel:{name}", still_there=name in self.app.couriers)
 

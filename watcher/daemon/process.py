@@ -194,6 +194,8 @@ class Daemon:
                 name: poller.disabled for name, poller in app.pollers.items() if poller.disabled
             },
             "disabled_channels": plan.disabled,
+            "lateness": app.lateness(),
+            "slowed": {name: round(poller.slowed, 2) for name, poller in app.pollers.items()},
         }
 
         await app.write(lambda ledger: ledger.process.put("daemon", beat))

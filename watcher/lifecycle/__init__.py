@@ -18,6 +18,7 @@ from watcher.lifecycle.clocks import (
     batch_by_clock,
     channel_after_jump,
 )
+from watcher.lifecycle.listed import listed
 from watcher.lifecycle.severity import outcome_of, severity_of
 from watcher.lifecycle.subjects import (
     ALL_MISSING,
@@ -68,6 +69,7 @@ __all__ = [
     "lately_well",
     "limited",
     "limited_next",
+    "listed",
     "listless",
     "missed",
     "outcome_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from watcher.lifecycle.severity import outcome_of, severity_of
 from watcher.model import (
@@ -46,7 +46,8 @@ def advance(batch: Batch, observation: Observation, now: int) -> Step:
         if waiting.status is None:
             waiting = replace(waiting, status=Status.FINALIZING)
         return Step(waiting)
-    seen = replace(seen, results_awaited_since=None)
+    if seen.results_awaited_since is not None:
+        seen = replace(seen, results_awaited_since=None)
     outcome = outcome_of(status, seen.counts) if status.terminal else None
     event_type = _change(batch, observation, outcome)
     if event_type is None:
@@ -170,8 +171,13 @@ def _counts(batch: Batch, observation: Observation) -> Counts:
 
 def _filled(said: Counts, known: Counts) -> Counts:
     """What an answer says, and where it is silent what was known."""
-    pairs = ((getattr(said, one.name), getattr(known, one.name)) for one in fields(Counts))
-    return Counts(*(old if new is None else new for new, old in pairs))
+    return Counts(
+        *(old if new is None else new for new, old in zip(_each(said), _each(known), strict=True))
+    )
+
+
+def _each(counts: Counts) -> tuple[int | None, ...]:
+    return counts.total, counts.completed, counts.failed, counts.expired, counts.cancelled
 
 
 def _results_are_late(batch: Batch, observation: Observation, now: int) -> bool:

@@ -20,7 +20,7 @@ PROBLEMS_SHOWN = 3
 PROBLEM_LENGTH = 300
 NOTICE_LENGTH = 1_000
 LATE = 60_000
-# With more than this waiting, one summary settles all.
+# With more than this waiting, one summary settles all where people read.
 SUMMARY_ABOVE = 200
 
 # What a page's address may consist of, so that it can be passed on as it is.
@@ -58,7 +58,7 @@ def render(
     """
     if not events:
         raise ValueError("a message needs at least one event")
-    if waiting > SUMMARY_ABOVE and len(events) > 1:
+    if waiting > SUMMARY_ABOVE and len(events) > 1 and not style.by_program:
         return _summary(events, style, instance, zone)
     if len(events) > 1:
         digest = _digest(events, style, instance, waiting)
@@ -296,7 +296,10 @@ def _zone_name(at: int, zone: tzinfo | None) -> str:
 def _digest(events: Sequence[Event], style: Style, instance: str, waiting: int) -> Rendered | None:
     """As many lines as fit, or None when not even two do: then one event is told in full."""
     mark = " - " if style.ascii_marks else " · "
-    lines = [f"{title(event, style)}{mark}{_event_id(event, style)}" for event in events]
+    lines = [
+        f"{title(event, style)}{mark}{_event_id(event, style)}"
+        for event in events[: style.lines_max]
+    ]
     sender = neutral(f"From {clean_line(instance, NAME_LENGTH)}", style)
 
     def attempt(count: int) -> Message | None:

@@ -38,7 +38,8 @@ class Style:
     and hold for the text after `markup`. With `merged_title` title and body share `body_max`.
     `interprets`: the service may read markup, links or mentions in plain text. `details` False:
     no name, tag, metadata or text of a provider leaves. `ascii_marks`: our own marks are ASCII,
-    because one other character more than halves what an SMS holds.
+    because one other character more than halves what an SMS holds. `by_program`: a program reads
+    it, so that however many events there are, each is told by its id.
     """
 
     title_max: int = 250
@@ -52,6 +53,7 @@ class Style:
     in_bytes: bool = False
     ascii_marks: bool = False
     line_break: str = "\n"
+    by_program: bool = False
 
 
 # For documents: nothing is replaced, and next to nothing cut.

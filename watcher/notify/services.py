@@ -108,6 +108,7 @@ def style_of(service: Any, *, emoji: Emoji, details: bool) -> Style:
         in_bytes=limits.in_bytes,
         ascii_marks=short or kind in SMS | LINES,
         line_break=_line_break(kind, markup),
+        by_program=kind in HOOKS,
     )
 
 

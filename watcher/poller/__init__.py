@@ -5,7 +5,9 @@ is the account's, a refusal is the account's only when its own probe is refused 
 """
 
 from watcher.poller.allowance import Allowance
+from watcher.poller.lateness import quantiles
 from watcher.poller.looking import Looking
-from watcher.poller.looks import PUT_OFF, AccountPoller
+from watcher.poller.looks import AccountPoller
+from watcher.poller.recording import PUT_OFF
 
-__all__ = ["PUT_OFF", "AccountPoller", "Allowance", "Looking"]
+__all__ = ["PUT_OFF", "AccountPoller", "Allowance", "Looking", "quantiles"]

@@ -6,6 +6,12 @@ import math
 
 from watcher.clock import Clock
 
+# An account plans with this share of its requests a minute: the rest is for what comes unplanned,
+# and lets looks be punctual. Replayed with 100,000 batches, more makes them late by many seconds.
+SHARE_PLANNED = 0.85
+# For so many seconds, about, a request counts: as long as looks are apart where they are stretched.
+MEMORY = 200.0
+
 
 class Allowance:
     """An account's requests per minute, as a bucket that refills steadily.
@@ -41,3 +47,41 @@ class Allowance:
         """Seconds until the next request may go out."""
         self.available()
         return max(0.0, (1 - self._left) / self._per_second)
+
+
+class Load:
+    """How much more the batches of an account ask for than its requests a minute allow.
+
+    Each request says how long its batch has waited, and how long it would have at the pace wished
+    for. Together they say how many requests that pace would take.
+    """
+
+    def __init__(self, per_minute: int | None, clock: Clock) -> None:
+        self._per_second = math.inf
+        self._clock = clock
+        self._begun = self._at = clock.monotonic()
+        self._wished = 0.0
+        self.limit(per_minute)
+
+    def limit(self, per_minute: int | None) -> None:
+        """So many requests a minute are allowed from now on."""
+        self._per_second = math.inf if per_minute is None else SHARE_PLANNED * per_minute / 60
+
+    def note(self, waited: float, wished: float) -> None:
+        """A request was made after so long, wished for after so long; any unit of time."""
+        self._fade()
+        self._wished += max(1.0, waited / wished) if wished > 0 else 1.0
+
+    @property
+    def stretch(self) -> float:
+        """How many times longer than wished all have to wait, 1.0 if there is room for all."""
+        self._fade()
+        known_for = 1 - math.exp((self._begun - self._at) / MEMORY)
+        if known_for <= 0:
+            return 1.0
+        return max(1.0, self._wished / (MEMORY * known_for) / self._per_second)
+
+    def _fade(self) -> None:
+        moment = self._clock.monotonic()
+        self._wished *= math.exp((self._at - moment) / MEMORY)
+        self._at = moment

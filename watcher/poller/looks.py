@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from watcher import cadence, lifecycle, routing
+from watcher import lifecycle, routing
+from watcher.cadence import Page
 from watcher.clock import Clock
 from watcher.errors import Garbled, Missing, ProviderError, RateLimited, StoreError
 from watcher.lifecycle import Step
 from watcher.log import Log
 from watcher.meter import Meter
 from watcher.model import Account, Batch, Observation, Request
-from watcher.poller.allowance import Allowance
+from watcher.poller.allowance import Allowance, Load
+from watcher.poller.claims import Claims
+from watcher.poller.lateness import Lateness
+from watcher.poller.lists import Lists
 from watcher.poller.looking import Looking
+from watcher.poller.recording import PUT_OFF, Look, Recorder
 from watcher.poller.slots import Slots
 from watcher.poller.standing import SECRET_READ_EVERY, Standing
+from watcher.poller.sweeping import Sweeper
 from watcher.store.database import Database
-from watcher.store.ledger import Ledger, Told
+from watcher.store.ledger import Ledger
 from watcher.wake import Wake
 
 Result = TypeVar("Result")
 SECOND = 1_000
-# A poisonous row is put off this long, so that it cannot become a crash loop.
-PUT_OFF = 5 * 60 * SECOND
-# A batch that serves as a probe need not be due: anything due within this will do.
-ANY_TIME = 60 * 60 * SECOND
-# Among so many the one that serves as a probe is chosen.
-CANDIDATES = 50
 # Seconds until the next try without a lease: another process may hold it, or the clock jumped.
 LEASE_WAIT = 1.0
-# A pass claims no more than this, so that a claim stays short.
-CLAIM_LIMIT = 500
 
 
 class AccountPoller:
@@ -64,10 +62,37 @@ class AccountPoller:
         self._meter = meter
         self._allowance = Allowance(looking.requests_per_minute, looking.max_concurrency, clock)
         self._slots = Slots()
+        self.lateness = Lateness()
+        provider = looking.provider
+        self._lists = Lists(provider.page_size, clock, cursor_is_id=provider.cursor_is_id)
+        self._load = Load(looking.requests_per_minute, clock)
+        self._recorder = Recorder(self.standing, self._write_late, self._load, log=log, meter=meter)
+        self._claims = Claims(
+            self.standing,
+            self._slots,
+            self._lists,
+            self._read,
+            self._write_late,
+            holder,
+            log,
+            meter,
+        )
+        self._sweeper = Sweeper(
+            self.standing,
+            self._lists,
+            self._slots,
+            self._recorder,
+            self.lateness,
+            clock,
+            self._read,
+            self._write_late,
+            log,
+            meter,
+        )
         self._probing = False
         self._probed_by_list = False
-        # Whether the lease was held at the last claim.
-        self._leased = True
+        # Whether a request beside the looks had to wait for them.
+        self._asked_in_vain = False
         # Set whenever a look has ended or something was registered: there may be work.
         self.wake = Wake()
 
@@ -82,6 +107,11 @@ class AccountPoller:
         return self.standing.disabled
 
     @property
+    def slowed(self) -> float:
+        """How many times longer than wished its batches wait, for want of requests a minute."""
+        return self._load.stretch
+
+    @property
     def busy(self) -> bool:
         """Whether looks are under way."""
         return bool(self._slots) or self._probing
@@ -91,6 +121,10 @@ class AccountPoller:
         limits = (looking.requests_per_minute, looking.max_concurrency)
         if limits != (self.looking.requests_per_minute, self.looking.max_concurrency):
             self._allowance = Allowance(*limits, self._clock)
+            self._load.limit(looking.requests_per_minute)
+        if looking.provider != self.looking.provider:
+            provider = looking.provider
+            self._lists.begin_anew(provider.page_size, cursor_is_id=provider.cursor_is_id)
         self.looking = looking
         self.standing.adopt_settings(looking)
 
@@ -105,14 +139,8 @@ class AccountPoller:
 
         Nothing of this comes too early: each was due long ago.
         """
-        now, name, interval = self._clock.now(), self.looking.name, self.looking.pace.min_interval
-        horizon, nearer = self._horizons(now)
-        ids = await self._read(
-            lambda of: of.batches.overdue(name, now - interval, horizon, open_horizon=nearer)
-        )
-        if len(ids) > self.looking.max_concurrency:
-            due = [(id_, now + round(interval * cadence.jitter(name, id_, now))) for id_ in ids]
-            await self._write(lambda ledger: ledger.batches.spread(name, due))
+        now, interval = self._clock.now(), self.looking.pace.min_interval
+        await self._claims.spread_overdue(now, now - interval, interval)
 
     # When a look may start
 
@@ -127,7 +155,8 @@ class AccountPoller:
             return 0
         free = min(
             self.looking.max_concurrency - len(self._slots) - self._probing,
-            self._allowance.available(),
+            # A walk for what was never seen goes first: that is what has been due longest.
+            self._allowance.available() - max(self._asked_in_vain, self._lists.walking),
         )
         if free <= 0:
             return 0
@@ -137,10 +166,13 @@ class AccountPoller:
         started = await self._start_probe(now, tasks)
         if standing.account.suspected:
             return started
-        claimed = await self._claim(now, min(free - started, CLAIM_LIMIT))
-        for batch in claimed:
-            self._start(batch, tasks)
-        return started + len(claimed)
+        looks = await self._claims.requests(now, free - started)
+        for look in looks:
+            if isinstance(look, Page):
+                self._start_page(look, tasks)
+            else:
+                self._start(look, tasks)
+        return started + len(looks)
 
     async def once_through(self) -> None:
         """Look once at all that is due now, within the account's limits; returns when done."""
@@ -161,9 +193,11 @@ class AccountPoller:
         """
         now, standing = self._clock.now(), self.standing
         await standing.read_credential(now)
-        held = standing.disabled is not None or standing.paused(now) or standing.account.suspected
-        if held or not self._allowance.available():
+        if self._held(now) or not self._allowance.available():
+            # The looks leave one over for the next time.
+            self._asked_in_vain = True
             return None
+        self._asked_in_vain = False
         self._allowance.take()
         try:
             return await standing.send(request)
@@ -171,64 +205,51 @@ class AccountPoller:
             await standing.limited(error)
             return None
 
+    async def seen(self, entries: Sequence[Observation]) -> None:
+        """Take a page that was read beside the looks for looks at its batches.
+
+        Raises StoreError.
+        """
+        looks = await self._sweeper.take(entries, set(), sent_at=self._clock.now())
+        await self._settle(looks)
+        self.wake.set()
+
+    def _held(self, now: int) -> bool:
+        """Whether nothing but a probe may go out."""
+        standing = self.standing
+        held = standing.disabled is not None or standing.paused(now)
+        return held or standing.account.suspected
+
     async def next_wait(self) -> float:
         """Seconds until there may be something to do, at most a minute."""
         now, account = self._clock.now(), self.account
         if self.disabled is not None:
             return float(SECRET_READ_EVERY)
-        if not self._leased:
+        if not self._claims.leased:
             return LEASE_WAIT
         if account.paused_until is not None and account.paused_until > now:
             return min(60.0, (account.paused_until - now) / SECOND)
         due = [] if account.probe_due_at is None else [account.probe_due_at]
         most = self.looking.max_concurrency
         if not account.suspected and len(self._slots) + self._probing < most:
-            name, closed = self.looking.name, self._slots.closed_to(most)
-            next_due = await self._read(lambda ledger: ledger.batches.next_due(name, closed))
+            next_due = await self._claims.next_due()
             if next_due is not None:
                 due.append(next_due)
         if not due:
             return 60.0
         return min(60.0, max(0.0, (min(due) - now) / SECOND, self._allowance.wait()))
 
-    async def _claim(self, now: int, limit: int, due_by: int | None = None) -> list[Batch]:
-        if limit <= 0:
-            return []
-        name, most = self.looking.name, self.looking.max_concurrency
-        closed = self._slots.closed_to(most)
-        horizon, open_horizon = self._horizons(now)
-        due_by = now if due_by is None else due_by
-
-        def work(ledger: Ledger) -> list[Batch] | None:
-            if not ledger.process.holds(f"account:{name}", self._holder, now):
-                return None
-            return ledger.batches.claim(
-                name, due_by, limit, horizon, closed, open_horizon=max(open_horizon, due_by)
-            )
-
-        try:
-            claimed = await self._read(work)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001  the guard around rows that cannot be read
-            self._log.exception("batches cannot be read", account=name)
-            until = now + PUT_OFF
-            ids = await self._write(lambda ledger: ledger.batches.put_off_unreadable(name, until))
-            self._meter.add("looks", len(ids), account=name, result="crashed")
-            self._log.error("batches put off", account=name, ids=ids[:20], count=len(ids))
-            claimed = await self._read(work) if ids else []
-        self._leased = claimed is not None
-        return self._slots.admit(claimed or [], most)
-
-    def _horizons(self, now: int) -> tuple[int, int]:
-        """Further ahead than this no batch is due, and no open one: the clock was set back."""
-        longest = self.looking.pace.max_interval
-        return now + max(cadence.LONGEST_WAIT, 2 * longest), now + max(longest, PUT_OFF) * 5 // 4
-
     def _start(self, batch: Batch, tasks: TaskGroup) -> None:
         self._allowance.take()
         self._slots.begin(batch.id)
         tasks.start_soon(self._look, batch)
+
+    def _start_page(self, page: Page, tasks: TaskGroup) -> None:
+        self._allowance.take()
+        # A walk is for what is hidden while it lasts.
+        number = self._slots.begin_page(page.ids if page.count else ())
+        self._lists.walking = self._lists.walking or not page.count
+        tasks.start_soon(self._sweep, page, number)
 
     async def _start_probe(self, now: int, tasks: TaskGroup) -> int:
         """Ask for the account's own word when its time has come."""
@@ -242,7 +263,7 @@ class AccountPoller:
         # Every second probe of an account in doubt is a batch: a key may be allowed to retrieve
         # and not to list, and a list may be allowed where a batch is another project's.
         by_batch = account.suspected and self._probed_by_list
-        batches = await self._claim(now, CANDIDATES, due_by=now + ANY_TIME) if by_batch else []
+        batches = await self._claims.candidates(now) if by_batch else []
         self._probed_by_list = not batches
         if batches:
             # One that is refused by itself says nothing of the account.
@@ -258,27 +279,61 @@ class AccountPoller:
     async def _look(self, batch: Batch) -> None:
         """Look at one batch, whatever comes of it."""
         began = self._clock.monotonic()
+        if batch.next_look_at is not None:
+            self.lateness.note(batch.next_look_at, self._clock.now())
         try:
             await self._look_and_record(batch)
         except StoreError as error:
             # Nothing was acknowledged: the batch is due still.
-            self.standing.unwritable = True
-            self._log.error("look not recorded", batch=batch.key, error=str(error))
-        except Exception:  # noqa: BLE001  the guard around one batch
-            self._log.exception("look failed", batch=batch.key)
-            self._meter.add("looks", account=batch.account, result="crashed")
-            await self._put_off(batch)
+            self._unwritable(error)
+        except Exception as error:  # noqa: BLE001  the guard around one batch
+            await self._put_off(batch, error)
         finally:
             self._slots.end(batch.id, self._clock.monotonic() - began)
             self.wake.set()
 
-    async def _put_off(self, batch: Batch) -> None:
+    async def _sweep(self, page: Page, number: int) -> None:
+        """Read a page of the list, or several, whatever comes of it."""
+        try:
+            await self._settle(await self._sweeper.sweep(page, self._one_more))
+        except StoreError as error:
+            self._unwritable(error)
+        except Exception:  # noqa: BLE001  the guard around one page
+            self._lists.failed()
+            self._log.exception("page failed", account=self.looking.name)
+        finally:
+            self._slots.end_page(number)
+            self.wake.set()
+
+    async def _settle(self, unwritten: Sequence[Look]) -> None:
+        """Put off what failed by a fault of ours. Raises StoreError if the state failed."""
+        for look in unwritten:
+            if isinstance(look.failure, StoreError):
+                raise look.failure
+            if look.failure is not None:
+                await self._put_off(look.before, look.failure)
+
+    def _one_more(self) -> bool:
+        """Whether a sweep may go on with one more request; it counts as made."""
+        if self._held(self._clock.now()) or not self._allowance.available():
+            return False
+        self._allowance.take()
+        return True
+
+    def _unwritable(self, error: StoreError) -> None:
+        if not self.standing.unwritable:
+            self._log.error("look not recorded", account=self.looking.name, error=str(error))
+        self.standing.unwritable = True
+
+    async def _put_off(self, batch: Batch, failure: Exception) -> None:
+        """Leave a batch alone that a look has failed at by a fault of ours."""
+        self._log.error("look failed", batch=batch.key, exc_info=failure)
+        self._meter.add("looks", account=batch.account, result="crashed")
         until = self._clock.now() + PUT_OFF
         try:
-            await self._write(lambda ledger: ledger.batches.put_off(batch, until))
+            await self._write(lambda ledger: ledger.agenda.put_off(batch, until))
         except StoreError as error:
-            self.standing.unwritable = True
-            self._log.error("batch not put off", batch=batch.key, error=str(error))
+            self._unwritable(error)
 
     async def _look_and_record(self, batch: Batch) -> None:
         log, standing = self._log, self.standing
@@ -299,15 +354,12 @@ class AccountPoller:
             self._meter.add("looks", account=batch.account, result="seen")
             account_step = lifecycle.answered(standing.account, now)
             step = lifecycle.advance(batch, observation, now)
+            self._lists.doubted.discard(batch.id)
         before, standing.account = standing.account, account_step.account
         if step.probe:
             standing.doubt(now)
-        told = None if account_step.event is None else standing.address(account_step.event)
-        try:
-            await self._record(batch, step, told, now)
-        except Exception:
-            standing.take_back(account_step, before)
-            raise
+        look = Look(batch, step, now, account_before=before, account_step=account_step)
+        await self._recorder.record(look)
         if before.suspected and not standing.account.suspected:
             await self.spread_overdue()
 
@@ -337,35 +389,6 @@ class AccountPoller:
             lost_after=self.looking.lost_after,
             account_good_at=self.account.good_at,
         )
-
-    async def _record(self, before: Batch, step: Step, account_told: Told | None, now: int) -> None:
-        standing = self.standing
-        due = cadence.next_look(step.batch, now, self.looking.pace)
-        if standing.account.suspected and step.batch.failures:
-            # The look was the account's probe: when the trouble is over the batch is due as before.
-            due = before.next_look_at
-        after = replace(step.batch, next_look_at=due)
-        told = None if step.event is None else standing.address(replace(step.event, batch=after))
-        known = standing.account.words
-        account = standing.news(step.event)
-        told_account = standing.account
-
-        def work(ledger: Ledger) -> bool:
-            recorded = ledger.record(before, after, told, account, now)
-            if account_told is not None:
-                ledger.record_account(told_account, account_told, now)
-            return recorded
-
-        recorded = False
-        try:
-            recorded = await self._write(work)
-        finally:
-            if not recorded:
-                standing.forget_news(known)
-        if not recorded:
-            self._log.debug("batch changed during its look", batch=before.key)
-            told = None
-        standing.tell(told, account_told)
 
     async def _probe(self) -> None:
         """Ask the account itself, whatever comes of it."""

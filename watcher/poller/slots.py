@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from watcher.model import Batch
+from watcher.cadence import Place
 
 # A look that takes so many seconds is slow.
 SLOW = 5.0
@@ -21,9 +22,29 @@ class Slots:
     def __init__(self) -> None:
         self._under_way: set[str] = set()
         self._slow: set[str] = set()
+        # Pages that are read, and the ids each is to show.
+        self._pages: dict[int, tuple[str, ...]] = {}
+        self._paged: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        """How many requests are under way."""
+        return len(self._under_way) + len(self._pages)
+
+    def holds(self, id_: str) -> bool:
+        """Whether a look at this batch is under way."""
+        return id_ in self._under_way or id_ in self._paged
+
+    def begin_page(self, ids: tuple[str, ...]) -> int:
+        """A page is read that is to show these; returns what ends it."""
+        number = max(self._pages, default=0) + 1
+        self._pages[number] = ids
+        self._paged.update(ids)
+        return number
+
+    def end_page(self, number: int) -> None:
+        """The page has been read, or could not be."""
+        del self._pages[number]
+        self._paged = {id_ for ids in self._pages.values() for id_ in ids}
 
     def begin(self, id_: str) -> None:
         """A look at this batch is under way."""
@@ -36,20 +57,30 @@ class Slots:
         if seconds >= SLOW and len(self._slow) < MOST_SLOW:
             self._slow.add(id_)
 
-    def closed_to(self, limit: int) -> frozenset[str]:
-        """The ids that no look may be started at, of `limit` looks at a time."""
-        all_slow = frozenset() if self._left_to_slow(limit) > 0 else self._slow
-        return frozenset(self._under_way | all_slow)
+    def gate(self, limit: int) -> Gate:
+        """What may be started, of `limit` looks at a time."""
+        left = max(1, limit // 2) - len(self._slow & self._under_way)
+        all_slow = frozenset() if left > 0 else self._slow
+        return Gate(
+            frozenset(self._under_way | self._paged | all_slow), frozenset(self._slow), left
+        )
 
-    def admit(self, batches: Iterable[Batch], limit: int) -> list[Batch]:
-        """Those of the batches that looks may be started at, of `limit` looks at a time."""
-        left, admitted = self._left_to_slow(limit), []
-        for batch in batches:
-            slow = batch.id in self._slow
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Which looks may be started, as it stood at one moment: it may be taken to another thread."""
+
+    # The ids that no look may be started at.
+    closed: frozenset[str]
+    _slow: frozenset[str]
+    _left_to_slow: int
+
+    def admit(self, places: Iterable[Place]) -> list[Place]:
+        """Those that looks may be started at."""
+        left, admitted = self._left_to_slow, []
+        for place in places:
+            slow = place.id in self._slow
             if not slow or left > 0:
-                admitted.append(batch)
+                admitted.append(place)
             left -= slow
         return admitted
-
-    def _left_to_slow(self, limit: int) -> int:
-        return max(1, limit // 2) - len(self._slow & self._under_way)

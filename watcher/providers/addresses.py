@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -16,6 +17,9 @@ _VERSION = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
 # A host and perhaps a port as every reader of URLs understands them: with anything else in it,
 # `http://[::1]evil` or `http://127.0.0.1\.evil`, one may see another host than the next.
 _PLACE = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s\[\]\\%@,;:'\"<>^`{|}]+)(?::\d*)?")
+
+# What needs no quoting anywhere.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 # Azure's, such as 2025-04-01-preview: short words and figures, no credential.
 _HARMLESS_QUERY = re.compile(
@@ -102,11 +106,23 @@ def without_version(base_url: str) -> str:
 
 def address(base_url: str, *segments: str, **query: str | int | None) -> str:
     """A URL below the base URL; the query a base URL may have stays, None is left out."""
-    parts = urlsplit(base_url)
-    path = "/".join([parts.path, *(quote(segment, safe="") for segment in segments)])
+    base, held = _without_query(base_url)
+    url = "/".join([base, *map(_quoted, segments)])
     asked = urlencode({name: value for name, value in query.items() if value is not None})
-    both = "&".join(text for text in (parts.query, asked) if text)
-    return urlunsplit(parts._replace(path=path, query=both))
+    both = "&".join(text for text in (held, asked) if text)
+    return f"{url}?{both}" if both else url
+
+
+@functools.lru_cache(maxsize=64)
+def _without_query(base_url: str) -> tuple[str, str]:
+    """A base URL without its query, and the query."""
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(query="")), parts.query
+
+
+def _quoted(segment: str) -> str:
+    # Nearly every id is plain.
+    return segment if _PLAIN.fullmatch(segment) else quote(segment, safe="")
 
 
 def batch_address(base_url: str, id: str, *segments: str) -> str:

@@ -84,7 +84,7 @@ def parsed(body: bytes, strike: Strike, most: int = VALUES_OF_PAGE) -> object:
         raise Garbled(f"the answer holds more than {most:,} values")
     try:
         text = body.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise Garbled("the answer is nested too deeply") from None
     except ValueError:
@@ -137,6 +137,10 @@ def _plain(item: Any, strike: Strike, waiting: list[Any]) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# Built once: `json.loads` would build one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def failure(

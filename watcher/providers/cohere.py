@@ -51,6 +51,9 @@ class Cohere:
     base_url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     name: str = "cohere"
+    page_size: int = PAGE_SIZE
+    # Its tokens are its own, and given with each page.
+    cursor_is_id: bool = False
 
     def accepts(self, id: str) -> bool:
         return fits_one_segment(id)
@@ -74,11 +77,15 @@ class Cohere:
         return created_id(body)
 
     def page(self, cursor: str | None, size: int | None = None) -> Request:
-        page_size = min(max(1, size or PAGE_SIZE), PAGE_SIZE)
+        page_size = min(max(1, size or self.page_size), self.page_size)
         url = address(self.base_url, "v2", "batches", page_size=page_size, page_token=cursor)
         return Request("GET", url, most_bytes=PAGE_BYTES)
 
-    def read_page(self, body: object) -> tuple[list[Observation], str | None]:
+    def read_page(
+        self,
+        body: object,
+        cursor: str | None = None,  # noqa: ARG002 - the protocol's
+    ) -> tuple[list[Observation], str | None]:
         if not isinstance(body, Mapping):
             raise Garbled("the answer is not a list of batches")
         entries = body.get("batches")
@@ -88,11 +95,11 @@ class Cohere:
             if entries is not None or body.keys() - {"next_page_token"}:
                 raise Garbled("the answer is not a list of batches")
             entries = []
-        cursor = body.get("next_page_token")
+        token = body.get("next_page_token")
         found = readable(entries[:PAGE_SIZE], self.read)
         # Nothing else fits into the address of the next page.
-        fits = isinstance(cursor, str) and 0 < len(cursor) <= 4_096 and cursor.isprintable()
-        return found, cursor if fits else None
+        fits = isinstance(token, str) and 0 < len(token) <= 4_096 and token.isprintable()
+        return found, token if fits else None
 
     def authorize(self, request: Request, secret: str, now: int) -> Request:  # noqa: ARG002 - the protocol's
         return signed(request, secret, self.headers)
@@ -137,4 +144,5 @@ COHERE = ProviderKind(
     default_base_url=BASE_URL,
     key_variables=("CO_API_KEY", "COHERE_API_KEY"),
     base_url_variables=("CO_API_URL",),
+    metadata=False,
 )

@@ -54,6 +54,10 @@ PAGE_ENTRIES = 10_000
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 CEREBRAS_BASE_URL = "https://api.cerebras.ai/v1"
 
+# Where `after` is no id: docs.morphllm.com, "List Batches".
+_PAGED_BY_OFFSET = frozenset({"api.morphllm.com"})
+_OFFSET = re.compile(r"[0-9]{1,9}")
+
 # What tells a batch without an id from an error that also has a status.
 _BATCH_KEYS = frozenset({"request_counts", "input_file_id", "created_at", "completion_window"})
 # Only the time that fits the status counts: some set `expired_at` on a batch that still runs.
@@ -76,6 +80,9 @@ class OpenAIShaped:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     # The address of a batch's web page, to be followed by its id.
     web: str | None = None
+    page_size: int = PAGE_SIZE
+    # False: it is how many entries to pass over.
+    cursor_is_id: bool = True
 
     def accepts(self, id: str) -> bool:
         return fits_one_segment(id)
@@ -91,11 +98,13 @@ class OpenAIShaped:
         return created_id(body)
 
     def page(self, cursor: str | None, size: int | None = None) -> Request:
-        limit = min(max(1, size or PAGE_SIZE), PAGE_SIZE)
+        limit = min(max(1, size or self.page_size), self.page_size)
         url = address(self.base_url, "batches", limit=limit, after=cursor)
         return Request("GET", url, most_bytes=PAGE_BYTES)
 
-    def read_page(self, body: object) -> tuple[list[Observation], str | None]:
+    def read_page(
+        self, body: object, cursor: str | None = None
+    ) -> tuple[list[Observation], str | None]:
         page = {"data": body} if isinstance(body, list) else body
         if not isinstance(page, Mapping):
             raise Garbled("the answer is not a list of batches")
@@ -107,7 +116,22 @@ class OpenAIShaped:
                 raise Garbled("the answer is not a list of batches")
             entries = []
         found = readable(entries[:PAGE_ENTRIES], self.read)
-        return found, _next_cursor(page, entries)
+        if not self._more(page, entries):
+            return found, None
+        if self.cursor_is_id:
+            return found, _last_id(page, entries)
+        passed = int(cursor) if cursor and _OFFSET.fullmatch(cursor) else 0
+        return found, str(passed + len(entries))
+
+    def _more(self, page: Mapping[str, Any], entries: list[object]) -> bool:
+        """Whether there may be another page.
+
+        Groq and Together never say so: all they have comes at once, and a list of just a page's
+        length costs a request that brings nothing new. Who pages and does not say so fills it.
+        """
+        said = page.get("has_more")
+        full = said is None and len(entries) == self.page_size
+        return full or said in (True, "true")
 
     def authorize(self, request: Request, secret: str, now: int) -> Request:  # noqa: ARG002 - the protocol's
         return signed(request, secret, self.headers)
@@ -163,10 +187,7 @@ def _results(batch: Mapping[str, Any], status: Status) -> Results:
     )
 
 
-def _next_cursor(page: Mapping[str, Any], entries: list[object]) -> str | None:
-    if page.get("has_more") not in (True, "true"):
-        # Groq has one list without pages and says nothing of more.
-        return None
+def _last_id(page: Mapping[str, Any], entries: list[object]) -> str | None:
     last = entries[-1] if entries else None
     for cursor in (page.get("last_id"), last.get("id") if isinstance(last, Mapping) else None):
         if isinstance(cursor, str) and fits_one_segment(cursor):
@@ -175,7 +196,12 @@ def _next_cursor(page: Mapping[str, Any], entries: list[object]) -> str | None:
 
 
 def _build(
-    name: str, options: ProviderOptions, base_url: str, *, web: str | None = None
+    name: str,
+    options: ProviderOptions,
+    base_url: str,
+    *,
+    web: str | None = None,
+    cursor_is_id: bool = True,
 ) -> Provider:
     headers = checked_headers(options)
     given = {header.lower() for header in headers}
@@ -185,7 +211,7 @@ def _build(
     ):
         if value and header.lower() not in given:
             headers[header] = value
-    return OpenAIShaped(name, base_url, headers, web)
+    return OpenAIShaped(name, base_url, headers, web, cursor_is_id=cursor_is_id)
 
 
 def _build_openai(options: ProviderOptions) -> Provider:
@@ -208,7 +234,9 @@ def _build_compatible(options: ProviderOptions) -> Provider:
             "openai-compatible needs a base_url: what stands before /batches, "
             "such as https://api.example.com/v1"
         )
-    return _build("openai-compatible", options, checked_base_url(options.base_url))
+    base_url = checked_base_url(options.base_url)
+    by_id = urlsplit(base_url).hostname not in _PAGED_BY_OFFSET
+    return _build("openai-compatible", options, base_url, cursor_is_id=by_id)
 
 
 OPENAI = ProviderKind(

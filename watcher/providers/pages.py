@@ -13,11 +13,13 @@ from watcher.providers.provider import Provider
 FEW = 200
 
 
-async def read_page(provider: Provider, body: object) -> tuple[list[Observation], str | None]:
+async def read_page(
+    provider: Provider, body: object, cursor: str | None = None
+) -> tuple[list[Observation], str | None]:
     """What the provider's own `read_page` says. Raises Garbled as it does."""
     if _longest(body) <= FEW:
-        return provider.read_page(body)
-    return await anyio.to_thread.run_sync(provider.read_page, body)
+        return provider.read_page(body, cursor)
+    return await anyio.to_thread.run_sync(provider.read_page, body, cursor)
 
 
 def _longest(body: object) -> int:

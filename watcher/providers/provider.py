@@ -19,6 +19,17 @@ class Provider(Protocol):
     def name(self) -> str:
         """The name it has in the table of providers."""
 
+    @property
+    def page_size(self) -> int:
+        """How many batches a full page of the list may hold."""
+
+    @property
+    def cursor_is_id(self) -> bool:
+        """Whether a page may be asked to begin after any batch whose id is known.
+
+        What its documentation says: a server that resembles it may do otherwise.
+        """
+
     def accepts(self, id: str) -> bool:
         """Whether this could be the id of a batch here."""
 
@@ -38,11 +49,14 @@ class Provider(Protocol):
     def page(self, cursor: str | None, size: int | None = None) -> Request:
         """The request for a page of the account's batches, as long as can be unless told."""
 
-    def read_page(self, body: object) -> tuple[list[Observation], str | None]:
+    def read_page(
+        self, body: object, cursor: str | None = None
+    ) -> tuple[list[Observation], str | None]:
         """The batches of a page and the cursor of the next, None after the last.
 
-        Entries that cannot be read are left out. A provider that ignores its cursor answers
-        with the same page for ever: the caller stops at a cursor it has had. Raises Garbled.
+        `cursor` is the one it was asked for with. Entries that cannot be read are left out. A
+        provider that ignores its cursor answers with the same page for ever: the caller stops
+        at a cursor it has had. Raises Garbled.
         """
 
     def authorize(self, request: Request, secret: str, now: int) -> Request:
@@ -82,6 +96,8 @@ class ProviderKind:
     option_variables: Mapping[str, str] = field(default_factory=dict)
     # Of `organization` and `project`, those it knows.
     options: frozenset[str] = frozenset()
+    # Whether its batches carry metadata of the user's.
+    metadata: bool = True
     # The form of ids that are this provider's and nobody else's.
     sure_form: re.Pattern[str] | None = None
 

@@ -5,11 +5,11 @@ Real answers break every published schema, so a value of the wrong type is no va
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 
 from watcher.errors import Garbled
@@ -80,7 +80,7 @@ def identity(value: object) -> str | None:
 
 def whole(value: object) -> int | None:
     """A count: a whole number of at least 0 and at most 63 bits, also as text; else None."""
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         value = int(value)
@@ -94,6 +94,9 @@ def moment(value: object) -> int | None:
 
     None for what is not a time, lies before 2020 or absurdly far ahead.
     """
+    if value is None:
+        # Most times of a batch are still to come.
+        return None
     if isinstance(value, str):
         value = value.strip()
         if not _NUMBER.fullmatch(value):
@@ -126,6 +129,8 @@ def _calendar(value: str) -> int | None:
 
 def status_of(raw: object) -> tuple[Status, str | None]:
     """The status in our words and in the provider's; a word we do not know is `unknown`."""
+    if isinstance(raw, str) and raw in _WORDS:
+        return _WORDS[raw], raw
     verbatim = word(raw)
     if verbatim is None:
         return Status.UNKNOWN, None
@@ -161,6 +166,8 @@ def problems_of(value: object) -> tuple[tuple[Problem, ...], int]:
     Takes `{"data": […]}`, one object, a text, a list of texts, and a list of objects that say
     by `count` how often each occurred.
     """
+    if value is None:
+        return (), 0
     data = value.get("data") if isinstance(value, Mapping) else value
     entries = data if isinstance(data, list) else [value]
     kept: list[Problem] = []
@@ -194,8 +201,27 @@ def metadata_of(value: object) -> Mapping[str, Any]:
     """What the user hung on the batch: any JSON, bounded in keys, length, depth and number."""
     if not isinstance(value, Mapping):
         return {}
+    if _is_plain(value):
+        return dict(value)
     kept = _bounded(value, METADATA_DEPTH, _Room())
     return kept if isinstance(kept, dict) else {}
+
+
+def _is_plain(metadata: Mapping[str, Any]) -> bool:
+    """Whether nothing of it needs cleaning or cutting: nearly all that people write."""
+    try:
+        names, texts = "".join(metadata), "".join(metadata.values())
+    except TypeError:
+        return False
+    both = names + texts
+    return (
+        len(metadata) <= METADATA_KEYS
+        and len(names) <= METADATA_KEY_LENGTH
+        and len(texts) <= METADATA_TEXT_LENGTH
+        and both.isascii()
+        and both.isprintable()
+        and all(text == text.strip() for text in chain(metadata, metadata.values()))
+    )
 
 
 class _Room:
@@ -228,7 +254,7 @@ def _bounded(value: object, depth: int, room: _Room) -> object:
         return value if math.isfinite(value) else None
     if depth and isinstance(value, Mapping):
         items: dict[str, object] = {}
-        for key, item in itertools.islice(value.items(), METADATA_KEYS):
+        for key, item in islice(value.items(), METADATA_KEYS):
             if not room.left:
                 break
             name = room.take(str(key), METADATA_KEY_LENGTH)

@@ -100,7 +100,7 @@ class Wire:
         redactor.add(*self._proxies.secrets())
         self._trust = None if transport else _trusted()
         # As many permits as sockets: nothing ever queues inside the pool.
-        self._permits = anyio.Semaphore(max_connections)
+        self._permits = anyio.Semaphore(max_connections, fast_acquire=True)
         # Reading keeps a processor busy: more at a time would only take each other's.
         self._readers = anyio.CapacityLimiter(READERS)
         self._open: _Open | None = None

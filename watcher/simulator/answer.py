@@ -57,6 +57,8 @@ class Call:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
+    # Who says to be asking, without a version.
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +114,22 @@ class RequestLog:
         self.by_id: Counter[str] = Counter()
         self.by_status: Counter[int] = Counter()
         self.by_fault: Counter[str] = Counter()
+        # By whom, what for, and in which minute since the epoch.
+        self.by_minute: Counter[tuple[str, Kind, int]] = Counter()
+        # When each first asked, in milliseconds.
+        self.first_at: dict[str, int] = {}
         self.entries: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
 
     def record(self, entry: Entry) -> None:
         """Count this one."""
+        call = entry.call
         self.total += 1
-        self.by_kind[entry.call.kind] += 1
+        self.by_kind[call.kind] += 1
+        self.by_minute[call.agent, call.kind, call.at // 60_000] += 1
+        self.first_at.setdefault(call.agent, call.at)
         self.by_status[entry.status] += 1
-        if entry.call.id is not None:
-            self.by_id[entry.call.id] += 1
+        if call.id is not None:
+            self.by_id[call.id] += 1
         if entry.fault is not None:
             self.by_fault[entry.fault] += 1
         self.entries.append(entry)

@@ -166,9 +166,18 @@ class Fate:
     # Named lives. `after` is the age at which the batch ends.
 
     @classmethod
-    def completed(cls, total: int = 100, failed: int = 0, *, after: float = 600.0) -> Fate:
-        """Runs to its end; counts go up steadily."""
+    def completed(
+        cls,
+        total: int = 100,
+        failed: int = 0,
+        *,
+        after: float = 600.0,
+        finalizing: float | None = None,
+    ) -> Fate:
+        """Runs to its end, the last seconds of it `finalizing`; counts go up steadily."""
         begins, finalizes = _phases(after)
+        if finalizing is not None:
+            finalizes = max(begins, after - finalizing)
         done = Tally(finalizes, total, total - failed, failed)
         return cls(
             "completed",

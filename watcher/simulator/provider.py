@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +17,7 @@ from watcher.simulator.answer import Answer, Call, Entry, Kind, RequestLog, Wire
 from watcher.simulator.chance import chance
 from watcher.simulator.fate import NAMED, TERMINAL, Fate, choose
 from watcher.simulator.faults import Fault, Faults
+from watcher.simulator.listing import ListForm, Order, Paging
 from watcher.simulator.shapes import SHAPES, Life, read_page_token
 
 # The credential every simulated provider accepts until told otherwise.
@@ -34,7 +35,8 @@ class SimulatedProvider:
     """Holds one account's batches at one provider and answers as that provider would.
 
     `clock` gives milliseconds. `speed` hastens the fates of batches created by request. Keys may
-    be revoked and restored at any time; `truth` says what really happened, for comparison.
+    be revoked and restored at any time, and `list_form` set to another; `truth` says what really
+    happened, for comparison.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class SimulatedProvider:
         speed: float = 1.0,
         faults: Faults | None = None,
         logs: Iterable[RequestLog] = (),
+        list_form: ListForm | None = None,
     ) -> None:
         self.wire = Wire(wire)
+        self.list_form = list_form or ListForm()
         self.keys = set(keys)
         self.speed = speed
         self.faults = faults or Faults(seed=seed)
@@ -56,11 +60,13 @@ class SimulatedProvider:
         self._logs = (self.requests, *logs)
         self._clock = clock
         self._shape = SHAPES[self.wire]
+        self._seed = seed
         self._random = chance(seed, self.wire)
         self._lives: dict[str, Life] = {}
         # (-created_at, -number, id): newest first.
         self._order: list[tuple[int, int, str]] = []
         self._revoked: set[str] = set()
+        self._hidden: set[str] = set()
 
     # What a test says and asks.
 
@@ -111,6 +117,20 @@ class SimulatedProvider:
         """What will become of a batch."""
         return self._lives[id].fate
 
+    def end(self, id: str) -> int | None:
+        """When (milliseconds) the batch first comes to an end; None for never."""
+        life = self._lives[id]
+        ends = (step.at for step in life.fate.steps if step.status in TERMINAL)
+        return next(map(life.moment, ends), None)
+
+    def hide(self, id: str) -> None:
+        """Leave a batch out of every list, as another project's is; retrieve shows it still."""
+        self._hidden.add(id)
+
+    def show(self, id: str) -> None:
+        """List again what was hidden."""
+        self._hidden.discard(id)
+
     def cancel(self, id: str) -> None:
         """Cancel a batch as its owner would; one that has ended stays as it is."""
         life, now = self._lives[id], self._clock()
@@ -147,9 +167,11 @@ class SimulatedProvider:
         body: bytes = b"",
     ) -> Answer:
         """The answer to a request; `path` as sent, below the base URL: `/batches/batch_1`."""
-        call = self._understand(method, path, query or {})
+        said = {name.lower(): value for name, value in (headers or {}).items()}
+        agent = said.get("user-agent", "").partition("/")[0]
+        call = self._understand(method, path, query or {}, agent)
         fault = self.faults.choose(call)
-        answer = self._spoiled(fault, call, headers or {}, body)
+        answer = self._spoiled(fault, call, said, body)
         for log in self._logs:
             log.record(Entry(call, answer.status, fault.name if fault else None))
         return answer
@@ -162,9 +184,9 @@ class SimulatedProvider:
         honest = Answer(200) if fault.refuses else self._honest(call, headers, body)
         return fault.spoil(honest, call)
 
-    def _understand(self, method: str, path: str, query: Mapping[str, str]) -> Call:
+    def _understand(self, method: str, path: str, query: Mapping[str, str], agent: str) -> Call:
         kind, id = self._route(method, path)
-        return Call(self._clock(), self.wire, kind, id, method, path, query)
+        return Call(self._clock(), self.wire, kind, id, method, path, query, agent)
 
     def _route(self, method: str, path: str) -> tuple[Kind, str | None]:
         root = _ROOTS[self.wire]
@@ -198,8 +220,7 @@ class SimulatedProvider:
         return self._shown(life, call.at)
 
     def _admits(self, headers: Mapping[str, str]) -> bool:
-        sent = {name.lower(): value for name, value in headers.items()}.get("authorization", "")
-        scheme, _, key = sent.partition(" ")
+        scheme, _, key = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and key.strip() in self.keys
 
     def _shown(self, life: Life, now: int) -> Answer:
@@ -246,31 +267,72 @@ class SimulatedProvider:
         return NAMED[asked[0]]()
 
     def _list(self, call: Call) -> Answer:
+        form = self.list_form
+        if form.refusal is not None:
+            return self._error(form.refusal, "batches are not listed here")
+        at = call.at
+        if form.lag or form.jitter:
+            at -= form.behind(chance(self._seed, self.wire, "list", self.requests.total))
         try:
             most = self._page_size(call.query)
+            order = self._in_order(at)
+            start = self._start(call.query, order, at)
         except ValueError as error:
             return self._error(400, str(error))
-        after = call.query.get("page_token" if self.wire is Wire.COHERE else "after")
-        start = 0
-        if after:
-            last = self._lives.get(
-                (read_page_token(after) if self.wire is Wire.COHERE else after) or ""
-            )
-            if last is None:
-                return self._error(400, "no such place to go on from")
-            start = bisect_left(self._order, self._place(last)) + 1
         shown: list[dict[str, Any]] = []
-        for position in range(start, len(self._order)):
-            life = self._lives[self._order[position][2]]
-            if life.fate.missing(life.age(call.at)):
+        more = False
+        for position in range(start, len(order)):
+            life = self._lives[order[position][2]]
+            if not self._listed(life, at):
                 continue
-            if len(shown) == most:
-                return _json(200, self._shape.page(shown, more=True))
-            shown.append(self._shape.show(life, call.at))
-        return _json(200, self._shape.page(shown, more=False))
+            if more := len(shown) == most:
+                break
+            shown.append(self._shape.show(life, at))
+        return _json(200, form.wrapped(self._shape.page(shown, more=more)))
+
+    def _listed(self, life: Life, at: int) -> bool:
+        return self._known_to_list(life, at) and not life.fate.missing(life.age(at))
+
+    def _known_to_list(self, life: Life, at: int) -> bool:
+        lags = self.list_form.lag > 0 or self.list_form.jitter > 0
+        return life.id not in self._hidden and not (lags and life.created_at > at)
+
+    def _in_order(self, at: int) -> Sequence[tuple[int, int, str]]:
+        order = self._order
+        if self.list_form.order is Order.OLDEST:
+            order = order[::-1]
+        elif self.list_form.order is Order.NONE:
+            order = sorted(order, key=lambda place: chance(self._seed, place[2]).random())
+        if self.list_form.paging is Paging.OFFSET:
+            order = [place for place in order if self._listed(self._lives[place[2]], at)]
+        return order
+
+    def _start(
+        self, query: Mapping[str, str], order: Sequence[tuple[int, int, str]], at: int
+    ) -> int:
+        """Where in the order a page begins. ValueError for a place that is none."""
+        paging = self.list_form.paging
+        after = query.get("page_token" if self.wire is Wire.COHERE else "after")
+        if not after or paging in {Paging.NONE, Paging.IGNORED}:
+            return 0
+        if paging is Paging.OFFSET:
+            if not (after.isascii() and after.isdigit()):
+                raise ValueError("after must be a whole number")
+            return int(after)
+        id = read_page_token(after) if self.wire is Wire.COHERE else after
+        last = self._lives.get(id or "")
+        if last is None or not self._known_to_list(last, at):
+            raise ValueError("no such place to go on from")
+        place = self._place(last)
+        newest_first = self.list_form.order is Order.NEWEST
+        return (bisect_left(order, place) if newest_first else order.index(place)) + 1
 
     def _page_size(self, query: Mapping[str, str]) -> int:
         name, default, most = _LIMITS[self.wire]
+        if self.list_form.paging is Paging.NONE:
+            return len(self._order)
+        if self.list_form.paging is Paging.IGNORED:
+            return default
         asked = query.get(name)
         if asked is None:
             return default
@@ -291,7 +353,7 @@ class SimulatedProvider:
         return -life.created_at, -life.number, life.id
 
 
-def _json(status: int, body: Mapping[str, Any]) -> Answer:
+def _json(status: int, body: object) -> Answer:
     return Answer(status, json.dumps(body).encode())
 
 

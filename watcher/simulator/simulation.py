@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from watcher.simulator.answer import Answer, RequestLog, Wire
 from watcher.simulator.faults import Faults
 from watcher.simulator.provider import KEY, SimulatedProvider
+from watcher.simulator.report import PREFIX, report
 
 # What follows the address in each base URL.
 PREFIXES: Mapping[Wire, str] = {
@@ -33,6 +34,7 @@ class Simulation:
     ) -> None:
         self.faults = Faults(seed)
         self.requests = RequestLog()
+        self._clock = clock
         accepted = tuple(keys)
         self.providers: Mapping[Wire, SimulatedProvider] = {
             wire: SimulatedProvider(
@@ -65,4 +67,8 @@ class Simulation:
                 parameters = dict(parse_qsl(query, keep_blank_values=True))
                 below = path.removeprefix(prefix)
                 return self.providers[wire].respond(method, below, parameters, headers, body)
-        return Answer(404, b'{"error": {"message": "no such url"}}')
+        told = None
+        if path.startswith(PREFIX + "/"):
+            below = path.removeprefix(PREFIX)
+            told = report(method, below, self.openai, self.requests, self._clock())
+        return told or Answer(404, b'{"error": {"message": "no such url"}}')

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
-from watcher.model import Batch, Registration
-from watcher.store.codec import UNREADABLE, decode_batch, encode_registration, encode_state
+from watcher.model import Batch
+from watcher.store.codec import UNREADABLE, decode_batch, encode_state
 from watcher.store.database import Row, Transaction
+from watcher.store.registering import NO_STATE, Registering, Registrar, registered
+
+__all__ = ["Batches", "Listed", "Registering"]
 
 _COLUMNS = "account, id, provider, revision, edition, due_at, removed_at, registration, state"
-_NO_STATE = "{}"
+# Ids in one statement. Databases bound its parameters, SQLite at 32,766.
+MOST_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Registering:
-    """One id to be registered; a field that is None leaves what an earlier registration said."""
-
-    account: str
-    id: str
-    provider: str
-    name: str | None = None
-    tags: tuple[str, ...] | None = None
-    group: str | None = None
-    channels: tuple[str, ...] | None = None
-    registered_by: str | None = None
-    quiet_if_ended: bool | None = None
-    # False: one that was removed or pruned stays so.
-    revive: bool = True
+def _places(values: Sequence[object], first: int) -> str:
+    """Parameters for a list of values: `($2, $3, $4)`."""
+    return f"({', '.join(f'${number}' for number in range(first, first + len(values)))})"
 
 
-def _batch(row: Row) -> Batch:
+def _batch(row: Row | list[Any]) -> Batch:
     account, id_, provider, revision, edition, due_at, removed_at, registration, state = row
     columns = {
         "account": account,
@@ -44,15 +37,26 @@ def _batch(row: Row) -> Batch:
     return decode_batch(columns, registration, state)
 
 
-def _readable(rows: Iterable[Row]) -> tuple[list[Batch], list[str]]:
-    """The batches, and the keys of what cannot be read: a later version's, or damaged."""
-    readable, unreadable = [], []
-    for row in rows:
-        try:
-            readable.append(_batch(row))
-        except UNREADABLE:
-            unreadable.append(f"{row[0]}/{row[1]}")
-    return readable, unreadable
+class Listed:
+    """Batches read out of their rows as they are asked for, once: each row is then let go of.
+
+    A hundred thousand of them need not be there at the same time.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._left = list(reversed(rows))
+        # The keys, so far, of what cannot be read: a later version's, or damaged.
+        self.unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        while self._left:
+            row = self._left.pop()
+            try:
+                batch = _batch(row)
+            except UNREADABLE:
+                self.unreadable.append(f"{row[0]}/{row[1]}")
+            else:
+                yield batch
 
 
 class Batches:
@@ -63,74 +67,96 @@ class Batches:
 
     def register(self, wanted: Registering, now: int) -> Batch | None:
         """Register one id, or change what is said of it; None where it must stay gone."""
-        rows = self._work.execute(
-            f"SELECT {_COLUMNS}, pruned_at FROM batches WHERE account = $1 AND id = $2",
-            (wanted.account, wanted.id),
-        )
-        if not rows:
-            return self._insert(wanted, now)
-        *columns, pruned_at = rows[0]
-        known = _batch(tuple(columns))
-        gone = known.removed_at is not None or pruned_at is not None
-        if gone and not wanted.revive:
-            return None
-        if gone:
-            return self._revive(wanted, known, now)
-        said = _said(wanted, known.registration)
-        if said == known.registration:
-            return known
-        # The edition makes a look under way notice that the registration has changed.
-        self._work.execute(
-            "UPDATE batches SET registration = $1, group_name = $2, edition = edition + 1 "
-            "WHERE account = $3 AND id = $4",
-            (encode_registration(said), said.group, known.account, known.id),
-        )
-        return replace(known, registration=said, edition=known.edition + 1)
+        return next(iter(self.register_all([wanted], now)), None)
 
-    def _insert(self, wanted: Registering, now: int) -> Batch:
-        said = _said(wanted, Registration(registered_at=now))
-        batch = Batch(wanted.account, wanted.id, wanted.provider, said, next_look_at=now)
-        self._work.execute(
+    def register_all(self, wanted: Sequence[Registering], now: int) -> list[Batch]:
+        """As `register`, of many; without those that must stay gone."""
+        registrar, batches = Registrar(now), []
+        fresh: list[tuple[Batch, str]] = []
+        revived: list[tuple[Batch, str]] = []
+        changed: list[tuple[Batch, str]] = []
+        known = self._known(wanted)
+        for one in wanted:
+            before, gone = known.get((one.account, one.id), (None, True))
+            if before is None or (gone and one.revive):
+                said = registrar.anew(one)
+                batch = registered(one, said, now, before)
+                (fresh if before is None else revived).append((batch, said.text))
+            elif gone:
+                continue
+            else:
+                said, batch = registrar.again(one, before.registration), before
+                if said.registration != before.registration:
+                    edition = before.edition + 1
+                    batch = replace(before, registration=said.registration, edition=edition)
+                    changed.append((batch, said.text))
+            # What is asked for twice finds the first.
+            known[one.account, one.id] = batch, False
+            batches.append(batch)
+        self._insert(fresh, now)
+        self._revive(revived, now)
+        self._change(changed)
+        return batches
+
+    def _known(
+        self, wanted: Sequence[Registering]
+    ) -> dict[tuple[str, str], tuple[Batch | None, bool]]:
+        """What there is of the ids that are wanted, and whether it was removed or pruned."""
+        by_account: dict[str, list[str]] = {}
+        for one in wanted:
+            by_account.setdefault(one.account, []).append(one.id)
+        known: dict[tuple[str, str], tuple[Batch | None, bool]] = {}
+        for account, ids in by_account.items():
+            rows = self._rows(f"id, pruned_at, {_COLUMNS}", account, ids)
+            for id_, (_, pruned_at, *columns) in rows.items():
+                batch = _batch(tuple(columns))
+                gone = batch.removed_at is not None or pruned_at is not None
+                known[account, id_] = batch, gone
+        return known
+
+    def _rows(self, columns: str, account: str, ids: Sequence[str]) -> dict[str, Row]:
+        """Rows of an account by id; `columns` begins with the id."""
+        found = {}
+        for at in range(0, len(ids), MOST_AT_ONCE):
+            some = ids[at : at + MOST_AT_ONCE]
+            rows = self._work.execute(
+                f"SELECT {columns} FROM batches WHERE account = $1 AND id IN {_places(some, 2)}",
+                (account, *some),
+            )
+            found.update({str(row[0]): row for row in rows})
+        return found
+
+    def _insert(self, batches: Sequence[tuple[Batch, str]], now: int) -> None:
+        # In the order of the key: each page of its index is then written once.
+        self._work.execute_many(
             "INSERT INTO batches (account, id, provider, revision, edition, due_at, group_name, "
-            "registered_at, registration, state) VALUES ($1, $2, $3, 0, 0, $4, $5, $6, $7, $8)",
-            (
-                batch.account,
-                batch.id,
-                batch.provider,
-                now,
-                said.group,
-                now,
-                encode_registration(said),
-                _NO_STATE,
+            "registered_at, listed_at, registration, state) "
+            "VALUES ($1, $2, $3, 0, 0, $4, $5, $4, $4, $6, $7)",
+            sorted(
+                (one.account, one.id, one.provider, now, one.registration.group, text, NO_STATE)
+                for one, text in batches
             ),
         )
-        return batch
 
-    def _revive(self, wanted: Registering, known: Batch, now: int) -> Batch:
-        """Watch again what was removed or pruned; its revision goes on where it was."""
-        said = _said(wanted, Registration(registered_at=now))
-        self._work.execute(
+    def _revive(self, batches: Sequence[tuple[Batch, str]], now: int) -> None:
+        """Watch again what was removed or pruned."""
+        self._work.execute_many(
             "UPDATE batches SET provider = $1, edition = edition + 1, due_at = $2, status = NULL, "
             "end_seen_at = NULL, removed_at = NULL, pruned_at = NULL, group_name = $3, "
-            "registered_at = $2, registration = $4, state = $5 WHERE account = $6 AND id = $7",
-            (
-                wanted.provider,
-                now,
-                said.group,
-                encode_registration(said),
-                _NO_STATE,
-                wanted.account,
-                wanted.id,
-            ),
+            "registered_at = $2, listed_at = $2, looked_at = NULL, registration = $4, "
+            "state = $5 WHERE account = $6 AND id = $7",
+            [
+                (one.provider, now, one.registration.group, text, NO_STATE, one.account, one.id)
+                for one, text in batches
+            ],
         )
-        return Batch(
-            wanted.account,
-            wanted.id,
-            wanted.provider,
-            said,
-            revision=known.revision,
-            edition=known.edition + 1,
-            next_look_at=now,
+
+    def _change(self, batches: Sequence[tuple[Batch, str]]) -> None:
+        # The edition makes a look under way notice that the registration has changed.
+        self._work.execute_many(
+            "UPDATE batches SET registration = $1, group_name = $2, edition = edition + 1 "
+            "WHERE account = $3 AND id = $4",
+            [(text, one.registration.group, one.account, one.id) for one, text in batches],
         )
 
     def get(self, account: str, id_: str) -> Batch | None:
@@ -143,29 +169,55 @@ class Batches:
 
     def unknown(self, account: str, ids: Sequence[str]) -> list[str]:
         """Those of the ids that an account never had, removed and pruned ones counted as had."""
-        return [
-            id_
-            for id_ in ids
-            if not self._work.execute(
-                "SELECT 1 FROM batches WHERE account = $1 AND id = $2", (account, id_)
-            )
-        ]
+        had = self._rows("id", account, ids)
+        return [id_ for id_ in ids if id_ not in had]
+
+    def of_keys(self, keys: Sequence[tuple[str, str]]) -> list[Batch]:
+        """As `get`, of many: the batches of those accounts and ids that are known, in order."""
+        by_account: dict[str, list[str]] = {}
+        for account, id_ in keys:
+            by_account.setdefault(account, []).append(id_)
+        rows = {
+            (account, id_): row
+            for account, ids in by_account.items()
+            for id_, row in self._rows(f"id, pruned_at, {_COLUMNS}", account, ids).items()
+        }
+        found = (rows[key] for key in keys if key in rows)
+        return [_batch(columns) for _, pruned_at, *columns in found if pruned_at is None]
 
     def of_id(self, id_: str) -> list[Batch]:
         """Every batch with this id, whatever its account."""
-        rows = self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE id = $1 AND pruned_at IS NULL", (id_,)
-        )
-        return [_batch(row) for row in rows]
+        return self.by_id([id_]).get(id_, [])
+
+    def by_id(self, ids: Sequence[str]) -> dict[str, list[Batch]]:
+        """For each of the ids that is known every batch with it, whatever its account."""
+        found: dict[str, list[Batch]] = {}
+        for row in self._with_ids(_COLUMNS, ids):
+            found.setdefault(str(row[1]), []).append(_batch(row))
+        return found
+
+    def accounts_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """For each of the ids that is known the accounts that have a batch with it."""
+        found: dict[str, list[str]] = {}
+        for account, id_ in self._with_ids("account, id", ids):
+            found.setdefault(str(id_), []).append(str(account))
+        return found
+
+    def _with_ids(self, columns: str, ids: Sequence[str]) -> Iterator[Row]:
+        for at in range(0, len(ids), MOST_AT_ONCE):
+            some = ids[at : at + MOST_AT_ONCE]
+            yield from self._work.execute(
+                f"SELECT {columns} FROM batches WHERE id IN {_places(some, 1)} "
+                "AND pruned_at IS NULL ORDER BY account",
+                some,
+            )
 
     def watched(self, *, open_only: bool, account: str | None = None) -> list[Batch]:
         """Batches that were not removed, oldest registration first, as far as they can be read."""
-        return self.listed(open_only=open_only, account=account)[0]
+        return list(self.listed(open_only=open_only, account=account))
 
-    def listed(
-        self, *, open_only: bool, account: str | None = None
-    ) -> tuple[list[Batch], list[str]]:
-        """As `watched`, and the keys of what cannot be read: a later version's, or damaged."""
+    def listed(self, *, open_only: bool, account: str | None = None) -> Listed:
+        """As `watched`, to be read one by one; it names what cannot be read."""
         condition = "removed_at IS NULL AND pruned_at IS NULL"
         if open_only:
             condition += " AND end_seen_at IS NULL"
@@ -175,35 +227,7 @@ class Batches:
             f"SELECT {_COLUMNS} FROM batches WHERE {condition} ORDER BY registered_at, account, id",
             () if account is None else (account,),
         )
-        return _readable(rows)
-
-    def claim(
-        self,
-        account: str,
-        now: int,
-        limit: int,
-        horizon: int,
-        under_way: Collection[str],
-        *,
-        open_horizon: int | None = None,
-    ) -> list[Batch]:
-        """What is due at an account, oldest due first, without the ids being looked at.
-
-        A due time beyond `horizon`, for open batches beyond the nearer `open_horizon`, was set by
-        a clock that has jumped back since: it is due too.
-        """
-        rows = self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND due_at <= $2 ORDER BY due_at LIMIT $3",
-            (account, now, limit + len(under_way)),
-        )
-        rows += self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND due_at > $2 AND (end_seen_at IS NULL OR due_at > $3) "
-            "LIMIT $4",
-            (account, horizon if open_horizon is None else open_horizon, horizon, limit),
-        )
-        return [_batch(row) for row in rows if row[1] not in under_way][:limit]
+        return Listed(rows)
 
     def seen_open(self, account: str, limit: int) -> list[Batch]:
         """Open batches of an account that a look has shown, as far as they can be read."""
@@ -212,56 +236,26 @@ class Batches:
             "AND end_seen_at IS NULL AND removed_at IS NULL AND pruned_at IS NULL LIMIT $2",
             (account, limit),
         )
-        return _readable(rows)[0]
+        return list(Listed(rows))
 
     def of_ids(self, account: str, ids: Sequence[str]) -> list[Batch]:
         """The batches of an account with these ids, as far as they can be read."""
-        rows = [
-            row
-            for id_ in ids
-            for row in self._work.execute(
-                f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND id = $2", (account, id_)
-            )
-        ]
-        return _readable(rows)[0]
-
-    def next_due(self, account: str, under_way: Collection[str]) -> int | None:
-        """When the next batch of an account is due, without those being looked at."""
-        rows = self._work.execute(
-            "SELECT id, due_at FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL ORDER BY due_at LIMIT $2",
-            (account, 1 + len(under_way)),
-        )
-        return next((int(due_at) for id_, due_at in rows if id_ not in under_way), None)
-
-    def spread(self, account: str, due: Iterable[tuple[str, int]]) -> None:
-        """Give overdue batches new due times: pairs of id and time."""
-        self._work.execute_many(
-            "UPDATE batches SET due_at = $1 WHERE account = $2 AND id = $3",
-            [(at, account, id_) for id_, at in due],
-        )
-
-    def overdue(self, account: str, before: int, horizon: int, *, open_horizon: int) -> list[str]:
-        """Ids of the batches that were due before a moment, or are as in `claim`."""
-        rows = self._work.execute(
-            "SELECT id FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND (due_at < $2 OR due_at > $3 "
-            "OR (due_at > $4 AND end_seen_at IS NULL))",
-            (account, before, horizon, open_horizon),
-        )
-        return [str(id_) for (id_,) in rows]
+        rows = self._rows(f"id, {_COLUMNS}", account, ids)
+        return list(Listed([rows[id_][1:] for id_ in ids if id_ in rows]))
 
     def advance_if_unchanged(self, before: Batch, after: Batch) -> bool:
         """Write a batch after a look, unless it was changed or removed since it was read."""
         self._work.execute(
             "UPDATE batches SET revision = $1, due_at = $2, status = $3, end_seen_at = $4, "
-            "state = $5 WHERE account = $6 AND id = $7 AND revision = $8 AND edition = $9 "
-            "AND removed_at IS NULL AND pruned_at IS NULL",
+            "listed_at = $5, looked_at = $6, state = $7 WHERE account = $8 AND id = $9 "
+            "AND revision = $10 AND edition = $11 AND removed_at IS NULL AND pruned_at IS NULL",
             (
                 after.revision,
                 after.next_look_at,
                 after.status,
                 after.end_seen_at,
+                after.registration.registered_at if after.created_at is None else after.created_at,
+                after.last_look_at,
                 encode_state(after),
                 before.account,
                 before.id,
@@ -270,30 +264,6 @@ class Batches:
             ),
         )
         return self._work.changed == 1
-
-    def put_off(self, batch: Batch, until: int) -> None:
-        """Leave a batch alone until a moment, whatever became of its last look."""
-        self._work.execute(
-            "UPDATE batches SET due_at = $1 WHERE account = $2 AND id = $3 "
-            "AND removed_at IS NULL AND pruned_at IS NULL",
-            (until, batch.account, batch.id),
-        )
-
-    def put_off_unreadable(self, account: str, until: int) -> list[str]:
-        """Leave alone until a moment whatever of an account's cannot be read; returns the ids."""
-        rows = self._work.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account = $1 AND removed_at IS NULL "
-            "AND due_at IS NOT NULL AND due_at < $2",
-            (account, until),
-        )
-        unreadable = []
-        for row in rows:
-            try:
-                _batch(row)
-            except UNREADABLE:
-                unreadable.append(str(row[1]))
-        self.spread(account, [(id_, until) for id_ in unreadable])
-        return unreadable
 
     def remove(self, batch: Batch, now: int) -> bool:
         """Stop watching a batch; False if it was not watched."""
@@ -328,7 +298,7 @@ class Batches:
             self._work.execute(
                 "INSERT INTO batches (account, id, provider, revision, edition, registered_at, "
                 "registration, state, pruned_at) VALUES ($1, $2, $3, $4, 0, $5, $6, $6, $7)",
-                (formerly, id_, provider, revision, registered_at, _NO_STATE, now),
+                (formerly, id_, provider, revision, registered_at, NO_STATE, now),
             )
             self._work.execute(
                 "UPDATE events SET subject = $1 WHERE subject = $2",
@@ -356,7 +326,7 @@ class Batches:
         self._work.execute(
             "UPDATE batches SET pruned_at = $1, due_at = NULL, group_name = NULL, "
             "registration = $2, state = $2 WHERE account = $3 AND id = $4",
-            (now, _NO_STATE, account, id_),
+            (now, NO_STATE, account, id_),
         )
 
     def drop_stubs(self, before: int) -> None:
@@ -378,20 +348,3 @@ class Batches:
             "AND removed_at IS NULL AND pruned_at IS NULL GROUP BY account, status"
         )
         return {(str(account), status): int(count) for account, status, count in rows}
-
-    def late(self, before: int) -> int:
-        """How many looks were due before a moment and have not happened."""
-        rows = self._work.execute(
-            "SELECT COUNT(*) FROM batches WHERE removed_at IS NULL AND due_at < $1", (before,)
-        )
-        return int(rows[0][0])
-
-
-def _said(wanted: Registering, before: Registration) -> Registration:
-    """A registration with what is newly said; what is not said stays."""
-    given = {
-        name: value
-        for name in ("name", "tags", "group", "channels", "registered_by", "quiet_if_ended")
-        if (value := getattr(wanted, name)) is not None
-    }
-    return replace(before, **given)

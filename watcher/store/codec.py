@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import abc
 from collections.abc import Mapping
-from dataclasses import fields
-from enum import StrEnum
+from dataclasses import MISSING, field, fields, make_dataclass
+from functools import lru_cache
+from operator import attrgetter
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -39,6 +40,15 @@ _BATCH_COLUMNS = frozenset(
     | {"removed_at"}
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch) if field.name not in _BATCH_COLUMNS)
+_EVENT_FIELDS = tuple(each.name for each in fields(Event) if each.name not in {"seq", "batch"})
+_of_batch = attrgetter(*_BATCH_FIELDS)
+# Of batches registered together the registrations are the same text: it is read once.
+_SAME = 256
+_EMPTY: tuple[Counts, Results] = (Counts(), Results())
+_PARTS = frozenset({Counts, Results, Problem, Registration})
+_STATUSES = {status.value: status for status in Status}
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_read_value = json.JSONDecoder().raw_decode
 
 
 def dump(value: object) -> str:
@@ -54,8 +64,8 @@ def encode_state(batch: Batch) -> str:
 def _state(batch: Batch) -> dict[str, Any]:
     return {
         name: _plain(value)
-        for name in _BATCH_FIELDS
-        if (value := getattr(batch, name)) not in (None, 0, (), {}, Counts(), Results())
+        for name, value in zip(_BATCH_FIELDS, _of_batch(batch), strict=True)
+        if (value or value == "") and value not in _EMPTY
     }
 
 
@@ -64,6 +74,7 @@ def encode_registration(registration: Registration) -> str:
     return dump(_plain(registration))
 
 
+@lru_cache(_SAME)
 def decode_registration(text: str) -> Registration:
     """A registration from its JSON text."""
     return _registration(json.loads(text))
@@ -71,20 +82,13 @@ def decode_registration(text: str) -> Registration:
 
 def decode_batch(columns: Mapping[str, Any], registration: str, state: str) -> Batch:
     """A batch from its columns and the two JSON texts."""
-    return _known(
-        Batch,
-        **columns,
-        registration=decode_registration(registration),
-        **_state_fields(json.loads(state)),
-    )
+    return made(columns, decode_registration(registration), _state_fields(_parsed(state)))
 
 
 def encode_event(event: Event) -> str:
     """An event with the batch as it was; its seq is a column."""
     document = {
-        field.name: _plain(value)
-        for field in fields(event)
-        if field.name not in {"seq", "batch"} and (value := getattr(event, field.name)) is not None
+        name: value for name in _EVENT_FIELDS if (value := getattr(event, name)) is not None
     }
     if event.batch is not None:
         batch = event.batch
@@ -100,8 +104,8 @@ def decode_event(seq: int, text: str) -> Event:
     batch = None
     if stored is not None:
         columns = stored["columns"]
-        columns["registration"] = _registration(columns["registration"])
-        batch = _known(Batch, **columns, **_state_fields(stored["state"]))
+        registration = _registration(columns.pop("registration"))
+        batch = made(columns, registration, _state_fields(stored["state"]))
     previous = document.pop("previous_status", None)
     return _known(
         Event,
@@ -149,40 +153,86 @@ def decode_channel(name: str, revision: int, text: str) -> Channel:
     return _known(Channel, name=name, revision=revision, **json.loads(text))
 
 
+def _parsed(text: str) -> Any:
+    """As `json.loads` reads it; text without white space around it, such as ours, sooner."""
+    try:
+        value, end = _read_value(text)
+    except ValueError:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
+
+
 def _known(kind: type[Kind], **values: Any) -> Kind:
-    """A value without the fields that only a later version of the same schema knows.
+    """A value without the fields that only a later version of the same schema knows."""
+    return kind(**_checked(kind, values))
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a kind, without those that only a later version of the same schema knows.
 
     Raises TypeError or ValueError for a field that cannot hold what stands there: damage shows
     here, where it can be told, and not wherever the value is first used.
     """
-    types = _TYPES[kind]
-    known = {name: value for name, value in values.items() if name in types}
-    for name, value in known.items():
-        if type(value) not in types[name]:
+    types, later = _TYPES[kind], False
+    for name, value in values.items():
+        allowed = types.get(name)
+        if allowed is None:
+            later = True
+        elif type(value) not in allowed:
             raise TypeError(f"{name} is a {type(value).__name__}")
-        if type(value) is int and not _fits(name, value):
+        elif type(value) is int and not _LEAST[name] <= value <= _MOST[name]:
             raise ValueError(f"{name} is out of range")
-    return kind(**known)
+    if not later:
+        return values
+    return {name: value for name, value in values.items() if name in types}
 
 
-def _types(kind: type) -> dict[str, tuple[type, ...]]:
+def _types(kind: type) -> dict[str, frozenset[type]]:
     """What each field of a dataclass may hold: JSON's own types, our enums and values."""
     types = {}
     for name, hint in get_type_hints(kind).items():
         members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         plain = [get_origin(member) or member for member in members]
-        types[name] = tuple(dict if each is abc.Mapping else each for each in plain)
+        types[name] = frozenset(dict if each is abc.Mapping else each for each in plain)
     return types
 
 
-_TYPES: Mapping[type, dict[str, tuple[type, ...]]] = {
-    kind: _types(kind)
-    for kind in (Account, Batch, Channel, Counts, Event, Problem, Registration, Results)
-}
+_KINDS = (Account, Batch, Channel, Counts, Event, Problem, Registration, Results)
+_TYPES: Mapping[type, dict[str, frozenset[type]]] = {kind: _types(kind) for kind in _KINDS}
+# Of every field that may hold a number: a moment has a date, and SQL holds 64 bits.
+_NUMBERS = [name for types in _TYPES.values() for name, each in types.items() if int in each]
+_LEAST = {name: 0 if name.endswith("_at") else 1 - 2**63 for name in _NUMBERS}
+_MOST = {name: LAST_MOMENT if name.endswith("_at") else 2**63 - 1 for name in _NUMBERS}
+_NAMES = {kind: tuple(_TYPES[kind]) for kind in _KINDS}
 
 
-def _fits(name: str, value: int) -> bool:
-    return 0 <= value <= LAST_MOMENT if name.endswith("_at") else abs(value) < 2**63
+# A batch while it is read. `Batch(...)` sets each field through a call, because it is frozen: of
+# all that reading a row takes, half. This has the same slots, and becomes a Batch by its class.
+_Draft = make_dataclass(
+    "_Draft",
+    [
+        (each.name, Any, field(default=None if each.default is MISSING else each.default))
+        for each in fields(Batch)
+    ],
+    slots=True,
+)
+
+
+def made(columns: Mapping[str, Any], registration: Registration, state: Mapping[str, Any]) -> Batch:
+    """A batch, of fields that are checked here; raises for a state that holds a column."""
+    if not _BATCH_COLUMNS.isdisjoint(state):
+        raise ValueError("a column stands in the state")
+    draft: Any = _Draft()
+    draft.registration, draft.metadata = registration, {}
+    draft.counts, draft.results = _EMPTY
+    for part in (columns, state):
+        for name, value in _checked(Batch, part).items():
+            setattr(draft, name, value)
+    if None in (draft.account, draft.id, draft.provider):
+        raise TypeError("a batch without a key")
+    draft.__class__ = Batch
+    batch: Batch = draft
+    return batch
 
 
 def _registration(document: dict[str, Any]) -> Registration:
@@ -193,26 +243,27 @@ def _registration(document: dict[str, Any]) -> Registration:
 
 def _state_fields(state: dict[str, Any]) -> dict[str, Any]:
     if (status := state.get("status")) is not None:
-        state["status"] = Status(status)
+        state["status"] = _STATUSES[status]
     if (outcome := state.get("outcome")) is not None:
-        state["outcome"] = Outcome(outcome)
+        state["outcome"] = _OUTCOMES[outcome]
     if (counts := state.get("counts")) is not None:
         state["counts"] = _known(Counts, **counts)
     if (results := state.get("results")) is not None:
         state["results"] = _known(Results, **results)
-    state["problems"] = tuple(_known(Problem, **problem) for problem in state.get("problems", ()))
+    if (problems := state.get("problems")) is not None:
+        state["problems"] = tuple(_known(Problem, **problem) for problem in problems)
     return state
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, StrEnum):
-        return str(value)
-    if isinstance(value, tuple):
+    """What JSON can hold of a value; our words are texts, and tuples lists, without our doing."""
+    kind = type(value)
+    if kind is tuple:
         return [_plain(item) for item in value]
-    if isinstance(value, Counts | Results | Problem | Registration):
+    if kind in _PARTS:
         return {
-            field.name: _plain(item)
-            for field in fields(value)
-            if (item := getattr(value, field.name)) not in (None, ())
+            name: item
+            for name in _NAMES[kind]
+            if (item := getattr(value, name)) is not None and item != ()
         }
     return value

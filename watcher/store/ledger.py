@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from watcher.model import Account, Batch, Channel, Choice, Event
+from watcher.store.agenda import Agenda
 from watcher.store.batches import Batches
 from watcher.store.database import Transaction
 from watcher.store.events import Events
@@ -32,6 +33,7 @@ class Ledger:
 
     def __init__(self, work: Transaction) -> None:
         self.batches = Batches(work)
+        self.agenda = Agenda(work)
         self.events = Events(work)
         self.outbox = Outbox(work)
         self.subjects = Subjects(work)

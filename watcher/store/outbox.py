@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from watcher.model import Choice, Delivery, DeliveryState, Event, Try, TryOutcome
+from watcher.model import Choice, Delivery, DeliveryState, Event, Severity, Try, TryOutcome
 from watcher.store.codec import UNREADABLE, decode_event
 from watcher.store.database import Row, Transaction
 from watcher.store.subjects import Subjects
@@ -16,11 +16,30 @@ _COLUMNS = (
 )
 
 
+_FREE = "deliveries.alone < $2"
+_ASIDE = "deliveries.alone >= $2"
+# Named one by one, so that an index finds what is rare however many wait.
+_TROUBLE = (
+    "events.subject IN (SELECT 'account:' || name FROM accounts "
+    "UNION ALL SELECT 'channel:' || name FROM channels)"
+)
+# What one statement settles at most, and fewer: few sizes, so that few statements are prepared.
+_SIZES = (1, 8, 64, 512)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A pending delivery as the courier needs it."""
+    """A pending delivery as the courier needs it; what it tells is read when it is to be told.
 
-    event: Event
+    Nothing here is taken from the document: a backlog of thousands is weighed without reading it.
+    """
+
+    seq: int
+    # The event's, as the three that follow.
+    id: str
+    type: str
+    severity: str
+    document: str = field(repr=False)
     # When it was written down, or asked for again.
     due_at: int
     # Tries since then.
@@ -30,19 +49,35 @@ class Waiting:
     # The daemon's uptime at the first try, in milliseconds; None before it.
     first_try_uptime: int | None
 
+    @property
+    def of_batch(self) -> bool:
+        """Whether it tells of a batch, not of an account or a channel."""
+        return self.type.startswith("batch.")
 
-def read_waiting(rows: Sequence[Row]) -> tuple[list[Waiting], list[int]]:
-    """What waits, and the seqs of events that cannot be read: a later version's, or damaged.
+    @property
+    def urgent(self) -> bool:
+        """Whether it tells of a failure, which waits for no interval."""
+        return self.severity == Severity.FAILURE
 
-    Apart from the transaction, because a large backlog takes long to read.
+    @property
+    def subject(self) -> str:
+        """What it happened to: `account/id`, `account:NAME` or `channel:NAME`."""
+        return self.id.rpartition("@")[0]
+
+
+def read_waiting(waiting: Iterable[Waiting]) -> tuple[list[Event], list[int]]:
+    """The events that wait, and the seqs of those that cannot be read.
+
+    Such an event is a later version's, or damaged. Apart from the transaction, because many take
+    long to read.
     """
-    waiting, unreadable = [], []
-    for seq, document, *rest in rows:
+    events, unreadable = [], []
+    for one in waiting:
         try:
-            waiting.append(Waiting(decode_event(int(seq), document), *rest))
+            events.append(decode_event(one.seq, one.document))
         except UNREADABLE:
-            unreadable.append(int(seq))
-    return waiting, unreadable
+            unreadable.append(one.seq)
+    return events, unreadable
 
 
 class Outbox:
@@ -59,16 +94,31 @@ class Outbox:
             [(seq, choice.channel, choice.why, now) for choice in choices if choice.taken],
         )
 
-    def waiting_rows(self, channel: str, limit: int) -> list[Row]:
-        """What a channel has still to be told, in the order it happened, for `read_waiting`."""
-        return self._work.execute(
-            "SELECT events.seq, events.document, deliveries.due_at, deliveries.attempts, "
-            "deliveries.alone, deliveries.first_try_uptime FROM deliveries "
-            "JOIN events ON events.seq = deliveries.seq "
-            "WHERE deliveries.channel = $1 AND deliveries.state = 'pending' "
-            "ORDER BY deliveries.seq LIMIT $2",
-            (channel, limit),
+    def waiting(self, channel: str, limit: int, *, refusals: int) -> list[Waiting]:
+        """What a channel has still to be told, in the order it happened, for `read_waiting`.
+
+        Of more than `limit` the first, and the trouble among the rest. What was refused alone so
+        often takes no place of the others': it is there when they leave room.
+        """
+        free = self._waiting(_FREE, channel, refusals, limit)
+        beside = self._waiting(
+            _ASIDE if len(free) < limit else f"{_FREE} AND {_TROUBLE}", channel, refusals, limit
         )
+        if not beside:
+            return free
+        by_seq = {one.seq: one for one in (*free, *beside)}
+        return [by_seq[seq] for seq in sorted(by_seq)]
+
+    def _waiting(self, condition: str, channel: str, refusals: int, limit: int) -> list[Waiting]:
+        rows = self._work.execute(
+            "SELECT events.seq, events.id, events.type, events.severity, events.document, "
+            "deliveries.due_at, deliveries.attempts, deliveries.alone, deliveries.first_try_uptime "
+            "FROM deliveries JOIN events ON events.seq = deliveries.seq "
+            f"WHERE deliveries.channel = $1 AND deliveries.state = 'pending' AND {condition} "
+            "ORDER BY deliveries.seq LIMIT $3",
+            (channel, refusals, limit),
+        )
+        return [Waiting(*row) for row in rows]
 
     def settle(
         self,
@@ -84,35 +134,41 @@ class Outbox:
 
         `refused`: the service read the message and did not want it.
         """
-        delivered = attempt.outcome is TryOutcome.DELIVERED
         alone = int(refused and len(told) == 1)
-        for waiting in told:
-            seq = waiting.event.seq
+        seqs = [one.seq for one in told]
+        for some in _some_at_once(seqs):
             self._work.execute(
                 "INSERT INTO tries (seq, channel, attempt, at, outcome, error) "
-                "SELECT $1, $2, (SELECT COALESCE(MAX(attempt), 0) + 1 FROM tries "
-                "WHERE seq = $1 AND channel = $2), $3, $4, $5 FROM deliveries "
-                "WHERE seq = $1 AND channel = $2 AND state = 'pending'",
-                (seq, channel, attempt.at, attempt.outcome, attempt.error),
+                "SELECT seq, channel, (SELECT COALESCE(MAX(tries.attempt), 0) + 1 FROM tries "
+                "WHERE tries.seq = deliveries.seq AND tries.channel = deliveries.channel), "
+                "$2, $3, $4 FROM deliveries "
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(5, some)})",
+                (channel, attempt.at, attempt.outcome, attempt.error, *some),
             )
             self._work.execute(
-                "UPDATE deliveries SET attempts = attempts + 1, alone = alone + $1, "
-                "first_try_uptime = COALESCE(first_try_uptime, $2) "
-                "WHERE seq = $3 AND channel = $4 AND state = 'pending'",
-                (alone, uptime, seq, channel),
+                "UPDATE deliveries SET attempts = attempts + 1, alone = alone + $2, "
+                "first_try_uptime = COALESCE(first_try_uptime, $3) "
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(4, some)})",
+                (channel, alone, uptime, *some),
             )
-            if delivered:
-                self.end(seq, channel, DeliveryState.DELIVERED, None, now)
+        if attempt.outcome is TryOutcome.DELIVERED:
+            self.end(seqs, channel, DeliveryState.DELIVERED, None, now)
 
     def end(
-        self, seq: int, channel: str, state: DeliveryState, reason: str | None, now: int
+        self,
+        seqs: Sequence[int],
+        channel: str,
+        state: DeliveryState,
+        reason: str | None,
+        now: int,
     ) -> None:
-        """Settle one delivery for good; a reason of None keeps the one it has."""
-        self._work.execute(
-            "UPDATE deliveries SET state = $1, settled_at = $2, reason = COALESCE($3, reason) "
-            "WHERE seq = $4 AND channel = $5 AND state = 'pending'",
-            (state, now, reason, seq, channel),
-        )
+        """Settle a channel's deliveries for good; a reason of None keeps the one each has."""
+        for some in _some_at_once(seqs):
+            self._work.execute(
+                "UPDATE deliveries SET state = $2, settled_at = $3, reason = COALESCE($4, reason) "
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(5, some)})",
+                (channel, state, now, reason, *some),
+            )
 
     def put_off(self, seq: int, channel: str, until: int) -> None:
         """Let a delivery stand aside until a moment."""
@@ -245,3 +301,16 @@ class Outbox:
                 f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM events WHERE subject = $1)",
                 (subject,),
             )
+
+
+def _some_at_once(seqs: Sequence[int]) -> Iterator[list[int]]:
+    """Parts of a list, each filled up to one of a few sizes with what it holds already."""
+    for begin in range(0, len(seqs), _SIZES[-1]):
+        some = list(seqs[begin : begin + _SIZES[-1]])
+        size = next(size for size in _SIZES if size >= len(some))
+        yield some + some[-1:] * (size - len(some))
+
+
+def _marks(first: int, values: Sequence[int]) -> str:
+    """The parameters of so many values: `$5, $6`."""
+    return ", ".join(f"${number}" for number in range(first, first + len(values)))

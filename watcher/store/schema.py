@@ -80,7 +80,25 @@ CREATE TABLE tries (
 CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
 """
 
-STEPS = (STEP_1,)
+# Where a batch stands in its account's list: by when the provider made it, or, until that is
+# known, by when it was registered. What is due is found apart from what was never seen: a hundred
+# thousand of those, registered at once, must not stand in the way of the others.
+STEP_2 = """
+ALTER TABLE batches ADD COLUMN listed_at BIGINT;
+ALTER TABLE batches ADD COLUMN looked_at BIGINT;
+UPDATE batches SET listed_at = registered_at;
+DROP INDEX batches_due;
+CREATE INDEX batches_due_seen ON batches (account, due_at)
+  WHERE due_at IS NOT NULL AND removed_at IS NULL AND status IS NOT NULL;
+CREATE INDEX batches_due_unseen ON batches (account, due_at)
+  WHERE due_at IS NOT NULL AND removed_at IS NULL AND status IS NULL;
+CREATE INDEX batches_unseen ON batches (account, registered_at)
+  WHERE due_at IS NOT NULL AND removed_at IS NULL AND status IS NULL;
+CREATE INDEX batches_listed ON batches (account, listed_at, id)
+  WHERE pruned_at IS NULL AND status IS NOT NULL;
+"""
+
+STEPS = (STEP_1, STEP_2)
 NEWEST = len(STEPS)
 META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
