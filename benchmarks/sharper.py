@@ -74,7 +74,6 @@ def compare(lives: Sequence[Timeline], made_up: int = MADE_UP) -> list[Compariso
     ended = [one for one in lives if one.end is not None]
     own = [one for one in ended if one.ran_to_its_own_end]
     openai = [one for one in own if one.provider == "openai"]
-    swept = [one for one in openai if _validated_after(one) >= phases.VALIDATED_AT_ONCE]
     cancelled = [one for one in ended if one.cancelling_at and one.provider == "openai"]
     expired = [one for one in openai if one.end and one.end.status is Status.EXPIRED]
     queued, large = list(queueing(made_up)), list(finalizing(made_up))
@@ -84,7 +83,6 @@ def compare(lives: Sequence[Timeline], made_up: int = MADE_UP) -> list[Compariso
         _compare(
             "patience", "patience until it begins", "that queue long and run short, made up", queued
         ),
-        _compare("validating", "validating: sweeps", "of the file, not validated at once", swept),
         _compare(
             "finalizing", "finalizing: by size", "of 1,000 to 50,000 requests, made up", large
         ),
@@ -156,11 +154,6 @@ def _log_normal(what: str, number: int, median: float) -> float:
     """Seconds around a median, one in six less than a third and one in six more than thrice."""
     quantile = min(0.999, max(0.001, cadence.jitter(what, number)))
     return median * math.exp(NormalDist().inv_cdf(quantile))
-
-
-def _validated_after(life: Timeline) -> int:
-    begun = life.stages[-1][1].in_progress_at
-    return 0 if begun is None else begun - life.created_at
 
 
 def _birth(life: Timeline) -> int:

@@ -92,25 +92,6 @@ def test_no_size_makes_it_wait_beyond_the_longest_wait() -> None:
     assert 0.9 * PACE.max_interval <= wait(huge) <= PACE.max_interval
 
 
-# Validating
-
-
-def test_validation_that_was_not_done_at_once_is_looked_at_after_the_sweep() -> None:
-    young = batch(Status.VALIDATING, created_at=START)
-    dues = walked(young, 60 * SECOND)
-
-    assert dues[0] == PACE.min_interval
-    assert all(due <= 20 * SECOND for due in dues[:-1])
-    assert 62 * SECOND <= dues[-1] <= 64 * SECOND
-
-
-def test_only_openai_is_known_to_sweep() -> None:
-    young = batch(Status.VALIDATING, created_at=START - 30 * SECOND, provider="cerebras")
-
-    assert wait(young) < 20 * SECOND
-    assert wait(replace(young, provider="openai")) > 30 * SECOND
-
-
 # Cancelling
 
 

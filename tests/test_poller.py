@@ -460,10 +460,10 @@ def break_for(world: World, id: str) -> Callable[[], None]:
                 raise ZeroDivisionError("on purpose")
             return provider.retrieve(asked)
 
-    world.poller.looking = replace(looking, provider=Poisoned())
+    world.poller.standing.looking = replace(looking, provider=Poisoned())
 
     def end() -> None:
-        world.poller.looking = looking
+        world.poller.standing.looking = looking
 
     return end
 

@@ -21,12 +21,6 @@ Rule = Callable[[Batch, int, float, float, float], float]
 UNBEGUN = frozenset({Status.VALIDATING, Status.QUEUED})
 PATIENCE = 1.5
 
-# Real validation takes 0 to 3 s (95 %), or is done by a sweep each minute: after 60 to 64 s (66 of
-# 1,286) or 121 s (2). What fails in it fails within 10 s.
-VALIDATED_AT_ONCE = 10 * SECOND
-SWEEPS = (62 * SECOND, 123 * SECOND)
-SWEPT_WITHIN = 2 * SECOND
-
 # Real cancelling takes 605 to 607 s (1,067 of 1,087); 608 to 626 s another 13, and up to
 # 2,802 s the rest. Until then a few looks, should it ever be quicker.
 CANCELLED_AFTER = 606_500
@@ -37,7 +31,8 @@ LOOK_WHILE_CANCELLING = 150 * SECOND
 EXPIRED_AFTER = 607_500
 EXPIRED_WITHIN = 2_000
 
-# Finalizing took 60 to 160 s for each 1,000 requests: nothing is to be seen before the least.
+# Finalizing took 60 to 160 s for each 1,000 requests: nothing is to be seen before the least,
+# here for one request, in milliseconds.
 FINALIZED_AFTER = 60
 
 
@@ -61,22 +56,12 @@ def patience(batch: Batch) -> float:
     return PATIENCE if batch.status in UNBEGUN else 1.0
 
 
-def validating(batch: Batch, now: int, wait: float, slower: float, drawn: float) -> float:
-    """Wait for the next sweep once validation has not been done at once."""
-    del slower
-    if batch.status is not Status.VALIDATING or batch.provider != OPENAI or not batch.created_at:
-        return wait
-    age = now - batch.created_at
-    if age < VALIDATED_AT_ONCE:
-        return wait
-    swept = next((at for at in SWEEPS if at > age), None)
-    return wait if swept is None else swept + SWEPT_WITHIN * drawn - age
-
-
 def finalizing(batch: Batch, now: int, wait: float, slower: float, drawn: float) -> float:
     """Wait at least until so many requests can have been written down."""
     del slower, drawn
-    if batch.status is not Status.FINALIZING or not batch.finalizing_at or not batch.counts.total:
+    if batch.status is not Status.FINALIZING or batch.provider != OPENAI:
+        return wait
+    if not batch.finalizing_at or not batch.counts.total:
         return wait
     return max(wait, batch.finalizing_at + FINALIZED_AFTER * batch.counts.total - now)
 
@@ -101,4 +86,4 @@ def expiring(batch: Batch, now: int, wait: float, slower: float, drawn: float) -
     return min(wait, marked + EXPIRED_WITHIN * drawn) if marked > 0 else wait
 
 
-RULES: tuple[Rule, ...] = (validating, finalizing, cancelling, expiring)
+RULES: tuple[Rule, ...] = (finalizing, cancelling, expiring)

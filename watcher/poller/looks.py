@@ -12,8 +12,7 @@ from anyio.abc import TaskGroup
 from watcher import lifecycle, routing
 from watcher.cadence import Page
 from watcher.clock import Clock
-from watcher.errors import Garbled, Missing, ProviderError, RateLimited, StoreError
-from watcher.lifecycle import Step
+from watcher.errors import RateLimited, StoreError
 from watcher.log import Log
 from watcher.meter import Meter
 from watcher.model import Account, Batch, Observation, Request
@@ -23,6 +22,7 @@ from watcher.poller.lateness import Lateness
 from watcher.poller.lists import Lists
 from watcher.poller.looking import Looking
 from watcher.poller.recording import PUT_OFF, Look, Recorder
+from watcher.poller.retrieving import Retriever
 from watcher.poller.slots import Slots
 from watcher.poller.standing import SECRET_READ_EVERY, Standing
 from watcher.poller.sweeping import Sweeper
@@ -51,7 +51,6 @@ class AccountPoller:
         log: Log,
         meter: Meter,
     ) -> None:
-        self.looking = looking
         self.standing = Standing(
             looking, clock, self._write_late, board=board, told=told, log=log, meter=meter
         )
@@ -89,12 +88,20 @@ class AccountPoller:
             log,
             meter,
         )
+        self._retriever = Retriever(
+            self.standing, self._lists, self._recorder, self.lateness, clock, log, meter
+        )
         self._probing = False
         self._probed_by_list = False
         # Whether a request beside the looks had to wait for them.
         self._asked_in_vain = False
         # Set whenever a look has ended or something was registered: there may be work.
         self.wake = Wake()
+
+    @property
+    def looking(self) -> Looking:
+        """The account as its settings are now."""
+        return self.standing.looking
 
     @property
     def account(self) -> Account:
@@ -125,7 +132,6 @@ class AccountPoller:
         if looking.provider != self.looking.provider:
             provider = looking.provider
             self._lists.begin_anew(provider.page_size, cursor_is_id=provider.cursor_is_id)
-        self.looking = looking
         self.standing.adopt_settings(looking)
 
     async def begin(self, *, spread: bool) -> None:
@@ -279,10 +285,9 @@ class AccountPoller:
     async def _look(self, batch: Batch) -> None:
         """Look at one batch, whatever comes of it."""
         began = self._clock.monotonic()
-        if batch.next_look_at is not None:
-            self.lateness.note(batch.next_look_at, self._clock.now())
         try:
-            await self._look_and_record(batch)
+            if await self._retriever.look(batch):
+                await self.spread_overdue()
         except StoreError as error:
             # Nothing was acknowledged: the batch is due still.
             self._unwritable(error)
@@ -334,61 +339,6 @@ class AccountPoller:
             await self._write(lambda ledger: ledger.agenda.put_off(batch, until))
         except StoreError as error:
             self._unwritable(error)
-
-    async def _look_and_record(self, batch: Batch) -> None:
-        log, standing = self._log, self.standing
-        try:
-            observation = await self._observe(batch)
-        except RateLimited as error:
-            await standing.limited(error)
-            return
-        except ProviderError as error:
-            now, batch = self._judged_now(batch)
-            log.debug("look failed", batch=batch.key, error=str(error))
-            self._meter.add("looks", account=batch.account, result=type(error).__name__.lower())
-            account_step = standing.judge(error, batch.id, now)
-            step = self._judge(batch, error, now)
-        else:
-            now, batch = self._judged_now(batch)
-            log.debug("looked", batch=batch.key, status=observation.status)
-            self._meter.add("looks", account=batch.account, result="seen")
-            account_step = lifecycle.answered(standing.account, now)
-            step = lifecycle.advance(batch, observation, now)
-            self._lists.doubted.discard(batch.id)
-        before, standing.account = standing.account, account_step.account
-        if step.probe:
-            standing.doubt(now)
-        look = Look(batch, step, now, account_before=before, account_step=account_step)
-        await self._recorder.record(look)
-        if before.suspected and not standing.account.suspected:
-            await self.spread_overdue()
-
-    def _judged_now(self, batch: Batch) -> tuple[int, Batch]:
-        """What the time is, and the batch with its own times as this clock has them."""
-        self.standing.notice_jump()
-        now = self._clock.now()
-        return now, lifecycle.batch_by_clock(batch, now, self.standing.steady_since)
-
-    async def _observe(self, batch: Batch) -> Observation:
-        provider = self.looking.provider
-        body = await self.standing.send(provider.retrieve(batch.id))
-        observation = provider.read(body)
-        if observation.id is not None and observation.id != batch.id:
-            message = f"the answer is about another batch: {observation.id}"
-            raise Garbled(message)
-        return observation
-
-    def _judge(self, batch: Batch, error: ProviderError, now: int) -> Step:
-        """What a look that failed means for the batch."""
-        if not isinstance(error, Missing):
-            return lifecycle.unanswered(batch, str(error), now)
-        return lifecycle.missed(
-            batch,
-            str(error),
-            now,
-            lost_after=self.looking.lost_after,
-            account_good_at=self.account.good_at,
-        )
 
     async def _probe(self) -> None:
         """Ask the account itself, whatever comes of it."""
