@@ -21,13 +21,14 @@ class Allowance:
     """
 
     def __init__(self, per_minute: int | None, burst: int, clock: Clock) -> None:
+        # `burst` is the most that may go out at once.
         if per_minute is None:
-            self._burst, self._per_second = max(1, burst), math.inf
+            self.burst, self._per_second = max(1, burst), math.inf
         else:
-            self._burst = max(1, min(burst, per_minute // 2))
-            self._per_second = (per_minute - self._burst + 1) / 60
+            self.burst = max(1, min(burst, per_minute // 2))
+            self._per_second = (per_minute - self.burst + 1) / 60
         self._clock = clock
-        self._left = float(self._burst)
+        self._left = float(self.burst)
         self._since = clock.monotonic()
 
     def available(self) -> int:
@@ -35,18 +36,18 @@ class Allowance:
         moment = self._clock.monotonic()
         refilled = self._left + (moment - self._since) * self._per_second
         if self._per_second == math.inf:
-            refilled = float(self._burst)
-        self._left, self._since = min(float(self._burst), refilled), moment
+            refilled = float(self.burst)
+        self._left, self._since = min(float(self.burst), refilled), moment
         return int(self._left)
 
     def take(self) -> None:
         """One request goes out; a retry beyond the allowance is owed."""
         self._left -= 1
 
-    def wait(self) -> float:
-        """Seconds until the next request may go out."""
+    def wait(self, requests: int = 1) -> float:
+        """Seconds until so many requests may go out, or as many as ever can at once."""
         self.available()
-        return max(0.0, (1 - self._left) / self._per_second)
+        return max(0.0, (min(requests, self.burst) - self._left) / self._per_second)
 
 
 class Load:

@@ -93,7 +93,7 @@ class AccountPoller:
         )
         self._probing = False
         self._probed_by_list = False
-        # Whether a request beside the looks had to wait for them.
+        # Whether a request beside the looks, or of a sweep, had to wait for them.
         self._asked_in_vain = False
         # Set whenever a look has ended or something was registered: there may be work.
         self.wake = Wake()
@@ -117,6 +117,11 @@ class AccountPoller:
     def slowed(self) -> float:
         """How many times longer than wished its batches wait, for want of requests a minute."""
         return self._load.stretch
+
+    @property
+    def _set_aside(self) -> int:
+        """Requests left over for what had to wait beside the looks, if ever there are two."""
+        return int(self._asked_in_vain and self._allowance.burst > 1)
 
     @property
     def busy(self) -> bool:
@@ -161,8 +166,7 @@ class AccountPoller:
             return 0
         free = min(
             self.looking.max_concurrency - len(self._slots) - self._probing,
-            # A walk for what was never seen goes first: that is what has been due longest.
-            self._allowance.available() - max(self._asked_in_vain, self._lists.walking),
+            self._allowance.available() - self._set_aside,
         )
         if free <= 0:
             return 0
@@ -243,7 +247,8 @@ class AccountPoller:
                 due.append(next_due)
         if not due:
             return 60.0
-        return min(60.0, max(0.0, (min(due) - now) / SECOND, self._allowance.wait()))
+        wait = self._allowance.wait(1 + self._set_aside)
+        return min(60.0, max(0.0, (min(due) - now) / SECOND, wait))
 
     def _start(self, batch: Batch, tasks: TaskGroup) -> None:
         self._allowance.take()
@@ -320,10 +325,13 @@ class AccountPoller:
 
     def _one_more(self) -> bool:
         """Whether a sweep may go on with one more request; it counts as made."""
-        if self._held(self._clock.now()) or not self._allowance.available():
+        if self._held(self._clock.now()):
             return False
-        self._allowance.take()
-        return True
+        # The looks leave one over for the next time: a sweep must not starve beside them.
+        self._asked_in_vain = not self._allowance.available()
+        if not self._asked_in_vain:
+            self._allowance.take()
+        return not self._asked_in_vain
 
     def _unwritable(self, error: StoreError) -> None:
         if not self.standing.unwritable:
