@@ -152,10 +152,8 @@ class _Fleet:
             heapq.heappush(self._due, (due, number))
         self._places[number] = Place(batch.id, self._lives[number].created_at, now, due)
 
-    def _around(self, listed_at: int | None, reach: int) -> Sequence[Place]:
+    def _around(self, listed_at: int, reach: int) -> Sequence[Place]:
         """The batches made by now, as many on each side of a time of the list as asked for."""
-        if listed_at is None:
-            raise NotImplementedError("a page of these lists may begin anywhere")
         made, at = bisect_left(self._born, -self._now), -listed_at
         low, high = bisect_left(self._born, at, made), bisect_right(self._born, at, made)
         return self._places[max(made, low - reach) : high + reach]

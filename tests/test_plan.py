@@ -36,12 +36,8 @@ def place(
 
 
 def listed(places: Sequence[Place]) -> Around:
-    def around(at: int | None, reach: int) -> Sequence[Place]:
+    def around(at: int, reach: int) -> Sequence[Place]:
         seen = [one for one in places if one.seen]
-        if at is None:
-            last = min((one.listed_at for one in seen if worth(one, START) == 1), default=START)
-            down = [one for one in seen if one.listed_at >= last]
-            return [*down, *[one for one in seen if one.listed_at < last][:reach]]
         newer = [one for one in seen if one.listed_at > at][-reach:]
         same = [one for one in seen if one.listed_at == at]
         return [*newer, *same, *[one for one in seen if one.listed_at < at][:reach]]
@@ -182,16 +178,16 @@ def test_no_page_begins_after_a_batch_that_the_list_did_not_show() -> None:
     assert page.after == "batch_11"
 
 
-@pytest.mark.parametrize("listing", [BY_ID, BY_CURSOR])
+@pytest.mark.parametrize(("listing", "count"), [(BY_ID, 1), (BY_CURSOR, 3)])
 def test_what_was_never_seen_is_looked_for_on_the_newest_page_with_what_stands_there(
-    listing: Listing,
+    listing: Listing, count: int
 ) -> None:
     fresh = [place(number, seen=False) for number in range(2)]
     known = [place(number, due=MINUTE) for number in range(2, 30)]
     (page,) = planned([*fresh, *known], listing)
 
     assert isinstance(page, Page)
-    assert (page.after, page.target, page.count) == (None, "batch_0", 1)
+    assert (page.after, page.target, page.count) == (None, "batch_0", count)
     assert page.ids[:12] == tuple(f"batch_{number}" for number in range(12))
     assert planned(fresh[:1], listing) == [Single("batch_0")]
 

@@ -11,6 +11,7 @@ from tests.builders import HOUR, MINUTE, SECOND
 from tests.fakes import START
 from tests.world import SameThread, World
 from watcher.model import EventType, Status
+from watcher.poller import quantiles
 from watcher.simulator import Fate, Wire, faults
 from watcher.simulator.answer import Kind
 from watcher.simulator.listing import GROQ, MORPH, TOGETHER, Envelope, ListForm, Order, Paging
@@ -311,3 +312,43 @@ async def test_what_discovery_reads_is_a_look_at_every_batch_on_the_page(
     assert {one.status for one in seen} == {Status.VALIDATING}
     assert {one.looks for one in seen} == {1}
     assert world.openai.requests.by_kind[Kind.RETRIEVE] == 0
+
+
+async def test_a_hidden_batch_is_looked_at_singly_however_many_were_hidden_before(
+    database: SameThread,
+) -> None:
+    world = World(database, polling=PACE, requests_per_minute=100_000)
+    await world.start()
+    ids = fleet(world)
+    for id in ids[::4]:
+        world.openai.hide(id)
+    await world.register(*ids)
+    world.poller._lists.unlisted.update(f"batch_{number}" for number in range(10_000))
+    await world.run(4 * MINUTE)
+
+    assert world.openai.requests.total < 60
+    assert min(world.openai.requests.by_id[id] for id in ids[::4]) > 3
+
+
+# An allowance that is too small
+
+
+async def test_where_requests_do_not_suffice_all_wait_longer_and_none_is_late(
+    database: SameThread,
+) -> None:
+    world = World(database, requests_per_minute=30)
+    world.lists = False
+    await world.start()
+    ids = [world.openai.add(Fate.stuck(), created_at=START - 2 * HOUR) for _ in range(80)]
+    await world.register(*ids)
+    await world.run(20 * MINUTE)
+    world.openai.requests.clear()
+    slowed = world.poller.slowed
+    await world.run(10 * MINUTE)
+    looks = [world.openai.requests.by_id[id] for id in ids]
+
+    assert slowed > 1.5
+    assert max(looks) - min(looks) <= 1
+    late = quantiles(world.poller.lateness.counts(world.clock.now()))["p99"]
+    assert late is not None
+    assert late < 20

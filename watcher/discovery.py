@@ -266,11 +266,12 @@ class Discovery:
 
         def work(ledger: Ledger) -> list[str]:
             unknown = ledger.batches.unknown(self._account, ids)
-            for id_ in unknown:
-                wanted = Registering(
-                    self._account, id_, self._provider.name, registered_by=REGISTERED_BY
-                )
-                ledger.batches.register(wanted, now)
+            provider = self._provider.name
+            wanted = [
+                Registering(self._account, id_, provider, registered_by=REGISTERED_BY)
+                for id_ in unknown
+            ]
+            ledger.batches.register_all(wanted, now)
             ledger.process.put(self._name, marks.document())
             return unknown
 

@@ -287,7 +287,7 @@ def test_a_pruned_batch_is_nowhere_and_nobody_but_a_person_brings_it_back(books:
     wanted = registering(revive=False)
 
     assert get(books) is None
-    assert books(lambda ledger: ledger.batches.of_id("batch_1")) == []
+    assert books(lambda ledger: ledger.batches.by_id(["batch_1"])) == {}
     assert books(lambda ledger: ledger.batches.watched(open_only=False)) == []
     assert books(lambda ledger: ledger.batches.register(wanted, START)) is None
 
@@ -573,7 +573,7 @@ def test_open_and_late_batches_are_counted(books: Books) -> None:
     record(books, register(books, "running"), status=Status.IN_PROGRESS)
     finish(books, "ended")
     register(books, "gone")
-    books(lambda ledger: ledger.remove([ledger.batches.of_id("gone")[0]], START))
+    books(lambda ledger: ledger.remove([ledger.batches.by_id(["gone"])["gone"][0]], START))
 
     assert books(lambda ledger: ledger.batches.open_counts()) == {
         ("openai", None): 1,

@@ -36,7 +36,7 @@ def before(ledger: Ledger) -> None:
     for name in ("known", "changed", "removed", "left alone"):
         ledger.batches.register(registering(name, tags=("a",), name=name), START)
     for name in ("removed", "left alone"):
-        ledger.remove(ledger.batches.of_id(name), START + 1)
+        ledger.remove(ledger.batches.by_id([name])[name], START + 1)
 
 
 def test_many_are_registered_as_one_after_the_other_would_be(books: Books) -> None:

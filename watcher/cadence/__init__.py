@@ -1,4 +1,4 @@
-"""When to look next, when to try a delivery again, how long to leave an account alone.
+"""When to look next and how to look at many, when to try again, how long to leave alone.
 
 Pure: takes what is known and `now`, returns times. Jitter is a hash of the key and the attempt,
 so a run can be repeated exactly.

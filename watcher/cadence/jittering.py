@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+# 2 to the power of this is beyond every bound here; larger exponents would only overflow.
+STEEPEST = 30
+
 
 def jitter(*parts: object) -> float:
     """A number from 0 up to 1 that is the same for the same parts."""

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from watcher.cadence import phases
-from watcher.cadence.jittering import jitter
+from watcher.cadence.jittering import STEEPEST, jitter
 from watcher.model import RESULTS_AWAITED, Batch, Status
 
 SECOND = 1_000
@@ -34,8 +34,6 @@ NEVER_SEEN_WAITS = (10 * SECOND, 20 * SECOND, 45 * SECOND, 45 * SECOND, 45 * SEC
 # No rule but an interval of the user's sets a due time further ahead than this: one that lies
 # further is a clock's jump.
 LONGEST_WAIT = HOUR + 15 * MINUTE
-# 2 to the power of this is beyond every bound here; larger exponents would only overflow.
-STEEPEST = 30
 # A page that shows more of ours than this is worth reading sooner than any of them alone. Where n
 # share a look the least mean delay for the requests asks for waits in proportion to 1/√n; so many
 # are set against the requests that are saved. Replayed, 1,000 batches created over an hour and

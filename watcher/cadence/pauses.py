@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from watcher.cadence.jittering import jitter
+from watcher.cadence.jittering import STEEPEST, jitter
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -11,8 +11,6 @@ HOUR = 60 * MINUTE
 LONGEST_PAUSE = HOUR
 FIRST_PAUSE = 5 * SECOND
 LONGEST_BACKOFF_PAUSE = 5 * MINUTE
-# 2 to the power of this is beyond every bound here; larger exponents would only overflow.
-STEEPEST = 30
 
 
 def account_pause(account: str, limited: int, retry_after: int | None) -> int:

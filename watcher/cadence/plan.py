@@ -18,6 +18,8 @@ from itertools import accumulate
 PAGE_REPLACES = 1.5
 # Strangers' batches between ours are not spread evenly: a page is asked for so much longer.
 MARGIN = 1.25
+# A list that is read from the top is planned to at least so many pages.
+LEAST_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Page:
 
     `after` is the batch the first of them follows, None for the newest. `target` is the batch it
     is placed for; `ids` are all it should show that are wanted, due or not. `size` is how many
-    entries are asked for, None for as many as a page can hold.
+    entries are asked for, None for as many as a page can hold. A page that `walks` is followed by
+    others for as long as they show what is sought.
     """
 
     after: str | None
@@ -78,12 +81,12 @@ class Page:
     ids: tuple[str, ...]
     count: int = 1
     size: int | None = None
+    walks: bool = False
 
 
 # Places that were seen, in the order of the list: so many newer than a time of the list, those of
-# that time, and so many older. Where the time is None all down to the last that is due, and so many
-# more.
-Around = Callable[[int | None, int], Sequence[Place]]
+# that time, and so many older.
+Around = Callable[[int, int], Sequence[Place]]
 # Newer than any batch.
 TOP = 2**62
 
@@ -120,7 +123,7 @@ def plan(
     served = {*served, *singly}
     if listing is not None and most > 0 and due:
         fresh = tuple(one.id for one in due if not one.seen and one.id not in singly)
-        page = _from_the_top(fresh, around, listing, now, served)
+        page = _from_the_top(fresh, len(due), around, listing, now, served)
         if page is not None:
             looks.append(page)
             served.update(page.ids)
@@ -140,7 +143,12 @@ def plan(
 
 
 def _from_the_top(
-    fresh: tuple[str, ...], around: Around, listing: Listing, now: int, served: Collection[str]
+    fresh: tuple[str, ...],
+    due: int,
+    around: Around,
+    listing: Listing,
+    now: int,
+    served: Collection[str],
 ) -> Page | None:
     """The pages from the newest batch on that save most; None if they save nothing.
 
@@ -149,16 +157,18 @@ def _from_the_top(
     if listing.cursor_is_id and not fresh:
         return None
     room = listing.room
-    places = around(TOP if listing.cursor_is_id else None, room)
+    # No more pages than what is due could pay for.
+    most = 1 if listing.cursor_is_id else max(LEAST_PAGES, math.ceil(due / PAGE_REPLACES))
+    places = around(TOP, room * most)
     sums, found = _sums(places, now, served), min(len(fresh), room)
     most_saved, count = -1.0, 0
-    for pages in range(1, 2 if listing.cursor_is_id else len(places) // room + 2):
+    for pages in range(1, min(most, len(places) // room + 1) + 1):
         saved = found + sums[min(len(places), pages * room)] - pages * PAGE_REPLACES
         if saved >= 0 and saved > most_saved:
             most_saved, count = saved, pages
     shown = places[: count * room]
-    due = (one.id for one in shown if one.id not in served and worth(one, now) >= 1)
-    target = fresh[0] if fresh else next(due, None)
+    others = (one.id for one in shown if one.id not in served and worth(one, now) >= 1)
+    target = fresh[0] if fresh else next(others, None)
     if not count or target is None:
         return None
     return Page(None, target, (*fresh, *_wanted(shown, served)), count)
@@ -170,7 +180,7 @@ def _page_for(
     listing: Listing,
     now: int,
     served: Collection[str],
-    unlisted: Collection[str],
+    singly: Collection[str],
 ) -> Page | None:
     """The page with this batch on it that is worth most; None if single looks are cheaper."""
     at = next((index for index, one in enumerate(places) if one.id == target.id), None)
@@ -183,7 +193,7 @@ def _page_for(
         if start:
             before = places[start - 1]
             # Of batches made in the same second none knows which comes first.
-            if start > newer or before.id in unlisted:
+            if start > newer or before.id in singly:
                 continue
         elif newer >= room:
             # The top lies beyond what was asked for.

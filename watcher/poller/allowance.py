@@ -23,10 +23,10 @@ class Allowance:
     def __init__(self, per_minute: int | None, burst: int, clock: Clock) -> None:
         # `burst` is the most that may go out at once.
         if per_minute is None:
-            self.burst, self._per_second = max(1, burst), math.inf
+            self.burst, self.per_second = max(1, burst), math.inf
         else:
             self.burst = max(1, min(burst, per_minute // 2))
-            self._per_second = (per_minute - self.burst + 1) / 60
+            self.per_second = (per_minute - self.burst + 1) / 60
         self._clock = clock
         self._left = float(self.burst)
         self._since = clock.monotonic()
@@ -34,8 +34,8 @@ class Allowance:
     def available(self) -> int:
         """How many requests may go out now."""
         moment = self._clock.monotonic()
-        refilled = self._left + (moment - self._since) * self._per_second
-        if self._per_second == math.inf:
+        refilled = self._left + (moment - self._since) * self.per_second
+        if self.per_second == math.inf:
             refilled = float(self.burst)
         self._left, self._since = min(float(self.burst), refilled), moment
         return int(self._left)
@@ -47,7 +47,7 @@ class Allowance:
     def wait(self, requests: int = 1) -> float:
         """Seconds until so many requests may go out, or as many as ever can at once."""
         self.available()
-        return max(0.0, (min(requests, self.burst) - self._left) / self._per_second)
+        return max(0.0, (min(requests, self.burst) - self._left) / self.per_second)
 
 
 class Load:
@@ -57,16 +57,15 @@ class Load:
     for. Together they say how many requests that pace would take.
     """
 
-    def __init__(self, per_minute: int | None, clock: Clock) -> None:
-        self._per_second = math.inf
+    def __init__(self, per_second: float, clock: Clock) -> None:
         self._clock = clock
         self._begun = self._at = clock.monotonic()
         self._wished = 0.0
-        self.limit(per_minute)
+        self.limit(per_second)
 
-    def limit(self, per_minute: int | None) -> None:
-        """So many requests a minute are allowed from now on."""
-        self._per_second = math.inf if per_minute is None else SHARE_PLANNED * per_minute / 60
+    def limit(self, per_second: float) -> None:
+        """So many requests a second are allowed from now on, once a burst is over."""
+        self._per_second = SHARE_PLANNED * per_second
 
     def note(self, waited: float, wished: float) -> None:
         """A request was made after so long, wished for after so long; any unit of time."""

@@ -47,6 +47,7 @@ class Claims:
             return []
         name, lists, gate = self._name, self.lists, self.slots.gate(self._limit)
         listing, unfinished = lists.listing, lists.unfinished
+        lists.unfinished = None
         room = 1 if listing is None else listing.room
         limit, horizon, hidden = min(CLAIM_LIMIT, most * room), self._horizon(now), self._hidden()
         first = [] if unfinished is None else [unfinished]
@@ -60,13 +61,13 @@ class Claims:
             due = gate.admit(agenda.due(name, now, limit, horizon, served, unseen_since=hidden))
             looks: list[Single | Page] = [*first]
             astray = lists.astray(due)
-            walk = None if listing is None else lists.walk_for(astray)
+            walk = None if listing is None or first else lists.walk_for(astray)
             if walk is not None:
                 looks.append(walk)
                 due = [one for one in due if one.id not in walk.ids]
             looks += cadence.plan(
                 due,
-                agenda.around(name, now),
+                agenda.around(name),
                 listing,
                 now,
                 most=most - len(looks),
@@ -80,7 +81,6 @@ class Claims:
         self.leased = planned is not None
         if planned is None:
             return []
-        lists.unfinished = None
         looks, batches = planned
         await self._put_off_unreadable(looks, batches, now)
         return [*(look for look in looks if isinstance(look, Page)), *batches]

@@ -16,7 +16,7 @@ NEWEST_COUNTS = 0.3
 WALK_FINDS = 3
 # A walk for so many times as many batches reads on for another page that shows none of them.
 SOUGHT_PER_PAGE = 10
-# More than this cannot be missing from a list that is of use.
+# No more than this are remembered.
 MOST_UNLISTED = 10_000
 # After so many pages in a row that showed nothing of what should follow their cursor, the list
 # takes no id for one: Morph wants a number, others ignore it.
@@ -67,6 +67,7 @@ class Lists:
         """It could not be read, or was of no use: left alone for so many seconds."""
         rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(self._failures, 10))
         self._failures += 1
+        self.unfinished = None
         self._rests_until = self._clock.monotonic() + rest
         return rest
 
@@ -86,7 +87,7 @@ class Lists:
         if self.walking or self._walk_after is None or len(astray) < WALK_FINDS:
             return None
         self._walk_patience = max(self._walk_patience, len(astray) // SOUGHT_PER_PAGE)
-        return Page(self._walk_after, astray[0], tuple(astray), 0)
+        return Page(self._walk_after, astray[0], tuple(astray), walks=True)
 
     def showed(self, entries: int, known: int, found: int) -> None:
         """A page had so many entries, of which so many are ours, and so many were looked at."""
@@ -98,8 +99,10 @@ class Lists:
 
     def missed(self, ids: Collection[str]) -> None:
         """These should have been on a page and were not."""
-        if len(self.unlisted) < MOST_UNLISTED:
-            self.unlisted.update(ids)
+        if len(self.unlisted) >= MOST_UNLISTED:
+            # Most of them have ended since; those that have not are found out again.
+            self.unlisted.clear()
+        self.unlisted.update(ids)
 
     def topped(self, sent_at: int, cursor: str | None) -> None:
         """The newest page was read: what was registered before and is not on it stands below."""

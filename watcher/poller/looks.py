@@ -64,7 +64,7 @@ class AccountPoller:
         self.lateness = Lateness()
         provider = looking.provider
         self._lists = Lists(provider.page_size, clock, cursor_is_id=provider.cursor_is_id)
-        self._load = Load(looking.requests_per_minute, clock)
+        self._load = Load(self._allowance.per_second, clock)
         self._recorder = Recorder(self.standing, self._write_late, self._load, log=log, meter=meter)
         self._claims = Claims(
             self.standing,
@@ -133,7 +133,7 @@ class AccountPoller:
         limits = (looking.requests_per_minute, looking.max_concurrency)
         if limits != (self.looking.requests_per_minute, self.looking.max_concurrency):
             self._allowance = Allowance(*limits, self._clock)
-            self._load.limit(looking.requests_per_minute)
+            self._load.limit(self._allowance.per_second)
         if looking.provider != self.looking.provider:
             provider = looking.provider
             self._lists.begin_anew(provider.page_size, cursor_is_id=provider.cursor_is_id)
@@ -258,8 +258,8 @@ class AccountPoller:
     def _start_page(self, page: Page, tasks: TaskGroup) -> None:
         self._allowance.take()
         # A walk is for what is hidden while it lasts.
-        number = self._slots.begin_page(page.ids if page.count else ())
-        self._lists.walking = self._lists.walking or not page.count
+        number = self._slots.begin_page(() if page.walks else page.ids)
+        self._lists.walking = self._lists.walking or page.walks
         tasks.start_soon(self._sweep, page, number)
 
     async def _start_probe(self, now: int, tasks: TaskGroup) -> int:

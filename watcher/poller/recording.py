@@ -32,8 +32,8 @@ class Look:
     now: int
     # What it cost in requests: a share of one where a page showed others too.
     price: float = 1.0
-    # How many requests were made for its sake: none where it was seen beside another.
-    requests: int = 1
+    # Whether a request was made for its sake; False where it was seen beside another.
+    noted: bool = True
     account_before: Account | None = None
     account_step: AccountStep | None = None
     failure: Exception | None = None
@@ -195,7 +195,7 @@ class Recorder:
         looked_at = look.before.last_look_at
         if wished is None or batch.ended or looked_at is None:
             return wished
-        for _ in range(look.requests):
+        if look.noted:
             self._load.note(now - looked_at, wished - now)
         stretch = self._load.stretch
         if stretch <= 1:

@@ -40,7 +40,6 @@ Allowed = Callable[[], bool]
 class _Shown:
     """What the pages of a sweep have shown."""
 
-    entries: int = 0
     looks: int = 0
     # Of those, how many had never been seen.
     unseen: int = 0
@@ -69,21 +68,18 @@ class Sweeper:
 
         What is left then is kept in `lists`. Returns the looks that could not be written.
         """
-        walks = not page.count
-        if walks:
-            self.lists.walking = True
         try:
             return await self._read_on(page, allowed)
         finally:
-            if walks:
+            if page.walks:
                 self.lists.walking = False
 
     async def _read_on(self, page: Page, allowed: Allowed) -> list[Look]:
         cursor, wanted, unwritten = page.after, set(page.ids), list[Look]()
         had: set[str | None] = set()
         shown, following = _Shown(), cursor
-        while cursor not in had and (not page.count or len(had) < page.count):
-            if page.count and had and not allowed():
+        while cursor not in had and (page.walks or len(had) < page.count):
+            if had and not page.walks and not allowed():
                 left = page.count - len(had)
                 self.lists.unfinished = replace(page, after=cursor, ids=tuple(wanted), count=left)
                 return unwritten
@@ -92,19 +88,18 @@ class Sweeper:
             if entries is None:
                 return unwritten
             seen_before = shown.unseen
-            unwritten += await self.take(
-                entries, wanted, sent_at=sent_at, target=page.target, shown=shown
-            )
+            unwritten += await self.take(entries, wanted, sent_at=sent_at, shown=shown)
             if cursor is None:
                 self.lists.topped(sent_at, following)
             had.add(cursor)
-            walks_on = page.count or self.lists.walked(shown.unseen - seen_before, following)
-            if following is None or not walks_on:
+            found = shown.unseen - seen_before
+            goes_on = not page.walks or self.lists.walked(found, following)
+            if following is None or not goes_on:
                 break
             cursor = following
-            if not page.count and not allowed():
+            if page.walks and not allowed():
                 return unwritten
-        if page.count and had:
+        if had and not page.walks:
             await self._miss(page, wanted, shown, to_the_end=following is None)
         return unwritten
 
@@ -161,17 +156,17 @@ class Sweeper:
         wanted: set[str],
         *,
         sent_at: int,
-        target: str | None = None,
         shown: _Shown | None = None,
     ) -> list[Look]:
         """Take the entries of a page for looks; returns those that could not be written.
 
-        `target` is the batch that the page was read for. `wanted` loses what was shown.
+        `wanted` loses what was shown.
         """
         shown, name, now = shown or _Shown(), self.standing.looking.name, self.clock.now()
         said = {one.id: one for one in entries if one.id is not None}
         known = await self.read(lambda ledger: ledger.batches.of_ids(name, list(said)))
         batches = [one for one in known if self._is_free(one, wanted)]
+        batches.sort(key=lambda one: one.next_look_at or 0)
         _widen(shown, entries)
         self.standing.notice_jump()
         unwritten: list[Look] = []
@@ -182,8 +177,9 @@ class Sweeper:
                 if batch.next_look_at is not None and batch.next_look_at <= sent_at:
                     self.lateness.note(batch.next_look_at, sent_at)
             looks = await self._judge(some, said, now, 1 / len(batches))
-            for look in looks:
-                look.requests = int(look.before.id == target)
+            for look in looks[bool(not start) :]:
+                # The request was made for what has been due longest.
+                look.noted = False
             await self.recorder.record_all([look for look in looks if look.failure is None])
             unwritten += [look for look in looks if look.failure is not None]
             taken += len(looks)
@@ -259,7 +255,6 @@ class Sweeper:
 
 def _widen(shown: _Shown, entries: Sequence[Observation]) -> None:
     times = [one.created_at for one in entries if one.created_at is not None]
-    shown.entries += len(entries)
     if times:
         shown.newest = max(times) if shown.newest is None else max(shown.newest, *times)
         shown.oldest = min(times) if shown.oldest is None else min(shown.oldest, *times)

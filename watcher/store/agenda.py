@@ -10,8 +10,6 @@ from watcher.model import Batch
 from watcher.store.database import Row, Transaction, Value
 
 _PLACE = "id, listed_at, looked_at, due_at, status"
-# More rows than any state has.
-ALL = 2**62
 # What a batch must be to need a look. Each of the two kinds has an index of its own.
 _WATCHED = "account = $1 AND removed_at IS NULL AND due_at IS NOT NULL"
 _SEEN = f"{_WATCHED} AND status IS NOT NULL"
@@ -88,27 +86,19 @@ class Agenda:
             (account, value, since, limit),
         )
 
-    def around(self, account: str, now: int) -> Around:
+    def around(self, account: str) -> Around:
         """The batches of an account in the order of its list, as the plan of looks asks for them.
 
         Removed and ended ones take up room in it too.
         """
 
-        def near(listed_at: int | None, reach: int) -> list[Place]:
-            at, most = listed_at, reach
-            if at is None:
-                at, most = self._last_due(account, now), ALL
-            newer, same = (self._listed(account, at, side, most) for side in (">", "="))
-            return [*reversed(newer), *same, *self._listed(account, at, "<", reach)]
+        def near(listed_at: int, reach: int) -> list[Place]:
+            newer, same, older = (
+                self._listed(account, listed_at, side, reach) for side in (">", "=", "<")
+            )
+            return [*reversed(newer), *same, *older]
 
         return near
-
-    def _last_due(self, account: str, now: int) -> int:
-        """When the oldest batch was made that is due; a time to come if none is."""
-        rows = self._work.execute(
-            f"SELECT MIN(listed_at) FROM batches WHERE {_SEEN} AND due_at <= $2", (account, now)
-        )
-        return now if rows[0][0] is None else int(rows[0][0])
 
     def _listed(self, account: str, at: int, side: str, most: int) -> list[Place]:
         """So many that were made after, at or before a time: those next to it, outwards."""

@@ -1,4 +1,4 @@
-"""The table of batches: registering, claiming what is due, recording looks, removing, pruning."""
+"""The table of batches: registering, reading, recording looks, removing, pruning."""
 
 from __future__ import annotations
 
@@ -184,10 +184,6 @@ class Batches:
         }
         found = (rows[key] for key in keys if key in rows)
         return [_batch(columns) for _, pruned_at, *columns in found if pruned_at is None]
-
-    def of_id(self, id_: str) -> list[Batch]:
-        """Every batch with this id, whatever its account."""
-        return self.by_id([id_]).get(id_, [])
 
     def by_id(self, ids: Sequence[str]) -> dict[str, list[Batch]]:
         """For each of the ids that is known every batch with it, whatever its account."""
