@@ -36,6 +36,12 @@ from rehearsal import (
 from sheet import Row, Sheet
 from watching import configure, detections, peak_mebibytes, processor_seconds, running
 
+from watcher import cadence
+from watcher.model import Batch, Status
+from watcher.poller.allowance import SHARE_PLANNED
+from watcher.store.ledger import Ledger
+from watcher.store.sqlite import SqliteDatabase
+
 SIZES = (1_000, 10_000, 100_000)
 ENDS_A_MINUTE = 60
 UNLIMITED = "requests_per_minute = 1000000\n"
@@ -45,8 +51,9 @@ SHORTEST = 0.3
 # What the sweep has begun (a checkpoint, say) has ended by then, in seconds.
 ENDING = 3.0
 # Milliseconds for one batch: a page shows a hundred, 300 requests a minute may go out, and the
-# daemon plans with nine tenths of them.
-TURN = 60_000 / 300 / 100 / 0.9
+# daemon plans with a share of them.
+TURN = 60_000 / 300 / 100 / SHARE_PLANNED
+DAY = 86_400_000
 # However few there are, their looks are spread so far, in milliseconds.
 LEAST_TURN = 40_000
 DEFAULTS = "The settings are the default ones: 300 requests a minute, 5 s to 5 min between looks."
@@ -147,7 +154,11 @@ def sweep(place: Place, idle: float) -> tuple[Sweep, float | None]:
 
 
 def spread_pages(state: Path, now: int) -> None:
-    """Spread the next looks evenly, each page's batches together; milliseconds."""
+    """Leave a state as a daemon does that has long watched it; `now` in milliseconds.
+
+    The next looks are spread evenly, each page's batches together, and the pace is the one that
+    takes: how many times longer all wait than they would if there were no limit.
+    """
     connection = apsw.Connection(str(state))
     try:
         (count,) = next(iter(connection.execute("SELECT COUNT(*) FROM batches")))
@@ -160,6 +171,23 @@ def spread_pages(state: Path, now: int) -> None:
             connection.execute("DROP INDEX by_page")
     finally:
         connection.close()
+    database = SqliteDatabase(str(state))
+    beat = {"at": now, "slowed": {"openai": max(1.0, turn / wished(now))}}
+    try:
+        database.transact(lambda work: Ledger(work).process.put("daemon", beat))
+    finally:
+        database.close()
+
+
+def wished(now: int) -> float:
+    """How long the batches would wait on average if there were no limit; milliseconds."""
+    ages = [DAY * (hour + 0.5) / 24 for hour in range(24)]
+    batches = [
+        Batch("openai", "batch", "openai", created_at=now - round(age), status=Status.IN_PROGRESS)
+        for age in ages
+    ]
+    due = [cadence.next_look(one, now, cadence.Pace(), price=1 / 100) for one in batches]
+    return statistics.fmean((at or now) - now for at in due)
 
 
 def measure(size: int, plan: Plan) -> Found:

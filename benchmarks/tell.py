@@ -248,7 +248,7 @@ def watch_few(simulation: Seen, few: int, env: Environment, where: Sequence[str]
     """Register the few and wait until each has been looked at twice; when that was."""
     ids = [simulation.cerebras.add(Fate.stuck()) for _ in range(few)]
     begun = time.monotonic()
-    for part in range(PARTS):
+    for part in range(min(PARTS, few)):
         some = "\n".join(ids[part::PARTS])
         time.sleep(max(0.0, begun + part * INTERVAL / PARTS - time.monotonic()))
         command(["add", "-", "--account", "few", *where], env, some)

@@ -23,9 +23,10 @@ ENDS = [Status.COMPLETED, Status.EXPIRED, Status.CANCELLED, Status.FAILED]
 
 @pytest.mark.parametrize("status", [*OPEN, Status.EXPIRED, Status.CANCELLED])
 def test_what_was_never_seen_is_seen_on_a_list(status: Status) -> None:
-    step = listed(batch(), seen(status), NOW)
+    said = seen(status, counts=counts(4, 1, 0), results=FILE)
+    step = listed(batch(), said, NOW)
 
-    assert step == advance(batch(), seen(status), NOW)
+    assert step == advance(batch(), said, NOW)
     assert step.event is not None
 
 
@@ -101,6 +102,16 @@ def test_an_end_without_its_file_or_its_reasons_is_for_a_look_at_the_batch() -> 
     assert listed(batch(), seen(Status.FAILED), NOW) is None
     assert listed(running, seen(Status.FAILED, problems=why), NOW) is not None
     assert listed(running, seen(Status.COMPLETED, counts=counts(4, 0, 4)), NOW) is not None
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.EXPIRED, Status.CANCELLED])
+def test_an_end_without_counts_is_for_a_look_at_the_batch(status: Status) -> None:
+    assert listed(batch(Status.IN_PROGRESS), seen(status), NOW) is None
+
+
+@pytest.mark.parametrize("status", OPEN)
+def test_what_followed_on_an_unknown_word_is_for_a_look_at_the_batch(status: Status) -> None:
+    assert listed(batch(Status.UNKNOWN, raw_status="pausing"), seen(status), NOW) is None
 
 
 def test_counts_do_not_run_backwards() -> None:

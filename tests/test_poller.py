@@ -713,7 +713,8 @@ def test_an_allowance_without_a_limit_is_never_short() -> None:
 
 def test_an_allowance_says_when_the_next_request_may_go() -> None:
     clock = FakeClock()
-    allowance = Allowance(60, 1, clock)
+    allowance = Allowance(61, 2, clock)
+    allowance.take()
     allowance.take()
     waits = [allowance.wait()]
     clock.advance(400)

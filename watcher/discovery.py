@@ -55,6 +55,20 @@ class Reading:
     newest: int = 0
     failures: int = 0
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Reading:
+        """What was kept. KeyError, TypeError or ValueError if damaged."""
+        cursor = document["cursor"]
+        if cursor is not None and not isinstance(cursor, str):
+            raise TypeError("the cursor is no text")
+        return cls(
+            int(document["began"]),
+            bool(document["first"]),
+            cursor,
+            int(document["newest"]),
+            int(document["failures"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Marks:
@@ -91,7 +105,7 @@ class Marks:
             int(document.get("theirs", read_until)),
             frozenset(map(str, document.get("before", ()))),
             bool(document.get("unread")),
-            None if reading is None else Reading(**reading),
+            None if reading is None else Reading.of(reading),
         )
 
 
@@ -228,6 +242,10 @@ class Discovery:
                 failures = reading.failures + 1
                 gone = isinstance(error, Missing | Refused) or failures >= MOST_FAILURES
                 left = None if gone else replace(reading, failures=failures)
+                began = reading.began // 1000 * 1000
+                if gone and reading.first and began > marks.since:
+                    # Not all that was there before has been met: only our clock can say what was.
+                    marks = replace(marks, since=began, before=frozenset(), unread=True)
                 await self._take([], replace(marks, reading=left))
             return None
 

@@ -14,7 +14,7 @@ import pytest
 from tests.channels.servers import Service
 from tests.cli.bench import World, call
 from tests.cli.test_commands import at_terminal
-from watcher.simulator import Complaint, Fate, faults
+from watcher.simulator import Complaint, Fate, ListForm, faults
 from watcher.text import clean_line
 
 pytestmark = pytest.mark.usefixtures("openai", "state")
@@ -121,6 +121,8 @@ def test_json_escapes_what_another_wrote_to_the_state(state: Path) -> None:
 
 
 def test_the_log_has_a_line_a_record(openai: World, batches: list[str]) -> None:
+    # Each is asked for by itself.
+    openai.simulation.openai.list_form = ListForm(refusal=404)
     call("add", *batches, openai.ended())
     openai.simulation.faults.add(faults.status(400, HOSTILE), id=batches[1])
     at_one = at_terminal("run", "--once", "--debug")

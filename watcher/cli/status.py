@@ -43,7 +43,7 @@ def _document(client: LocalClient) -> dict[str, Any]:
     daemon = client.daemon()
     figures = client.read(lambda ledger: _figures(ledger, now)) if client.exists else {}
     in_use, pending = figures.pop("accounts_in_use", {}), figures.pop("pending", {})
-    figures = figures or {"open": 0, "late": 0, "waiting": 0, "dead": 0}
+    figures = figures or {"open": 0, "unseen": 0, "late": 0, "waiting": 0, "dead": 0}
     kept_accounts, kept_channels = client.subjects()
     directory, disabled = client.directory(), _disabled(settings, daemon)
     slowed = daemon.beat.get("slowed", {}) if daemon.alive else {}
@@ -158,9 +158,10 @@ def _channel_document(
 
 
 def _figures(ledger: Ledger, now: int) -> dict[str, Any]:
-    pending = ledger.outbox.pending_by_channel()
+    pending, counts = ledger.outbox.pending_by_channel(), ledger.batches.open_counts()
     return {
-        "open": sum(ledger.batches.open_counts().values()),
+        "open": sum(counts.values()),
+        "unseen": sum(count for (_, status), count in counts.items() if status is None),
         "late": ledger.agenda.late(now - LATE),
         "waiting": sum(pending.values()),
         "dead": ledger.outbox.dead(),
@@ -199,6 +200,7 @@ def _print(client: LocalClient, document: dict[str, Any]) -> None:
     dead = f"{document['dead']} dead"
     figures = [
         f"{document['open']:,} open",
+        *([f"{document['unseen']:,} not seen yet"] if document["unseen"] else []),
         f"{document['late']:,} late",
         f"{plural(document['waiting'], 'message')} waiting",
         styled(dead, fg="red") if document["dead"] else dead,

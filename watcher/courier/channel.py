@@ -199,7 +199,7 @@ class ChannelCourier:
         waiting = [one for one in waiting if one.seq not in self._unreadable]
         interval = self._interval(telling, len(waiting))
         pick = choose(waiting, channel, telling, now, flush=flush, interval=interval)
-        if full and style.by_program and pick.waiting:
+        if full and style.by_program and pick.waiting and pick.waiting[0].of_batch:
             pick = replace(pick, left=ledger.outbox.pending(name) - len(pick.waiting))
         return channel, pick
 

@@ -124,7 +124,8 @@ class Loops:
                 told = await courier.once(self.app.clock.now())
                 wait = 0.0 if told else courier.next_wait()
             while not self.stopping and not await courier.wake.wait(max(wait, 0.002)):
-                wait = courier.next_wait()
+                # Nudged: what was to be done soon is still to be.
+                wait = min(wait, courier.next_wait())
         self._wakes.discard(courier.wake)
         self._forget(f"channel:{name}", still_there=name in self.app.couriers)
 

@@ -40,7 +40,8 @@ def listed(batch: Batch, observation: Observation, now: int) -> Step | None:
         lags = status is batch.status and (observation.counts.completed or 0) < known
         current = replace(observation, counts=batch.counts) if lags else observation
         return None if _wants_details(status, current) else advance(batch, current, now)
-    if not status.terminal and _COURSE[status] < _COURSE.get(batch.status, 0):
+    if not status.terminal and _COURSE[status] < _COURSE.get(batch.status, len(_COURSE)):
+        # It leads back, or says what an unknown word may have followed on.
         return None
     return None if _wants_details(status, observation) else advance(batch, observation, now)
 
@@ -57,11 +58,11 @@ def _confirms(batch: Batch, observation: Observation) -> bool:
 
 
 def _wants_details(status: Status, observation: Observation) -> bool:
-    """Whether an end is shown without what is told of it: its files, its reasons."""
+    """Whether an end is shown without what is told of it: its counts, its files, its reasons."""
+    if not status.terminal:
+        return False
     if status is Status.FAILED:
         return not observation.problems
-    return (
-        status is Status.COMPLETED
-        and bool(observation.counts.completed)
-        and observation.results.output is None
-    )
+    if outcome_of(status, observation.counts) is None:
+        return True
+    return bool(observation.counts.completed) and observation.results.output is None

@@ -11,6 +11,8 @@ from watcher.clock import Clock
 SHARE_PLANNED = 0.85
 # For so many seconds, about, a request counts: as long as looks are apart where they are stretched.
 MEMORY = 200.0
+# What fewer seconds show is set against as many as this.
+LEAST_KNOWN = 60.0
 
 
 class Allowance:
@@ -25,7 +27,8 @@ class Allowance:
         if per_minute is None:
             self.burst, self.per_second = max(1, burst), math.inf
         else:
-            self.burst = max(1, min(burst, per_minute // 2))
+            # Two, if ever so few at a time: one may have to be set aside.
+            self.burst = max(min(2, per_minute), min(burst, per_minute // 2))
             self.per_second = (per_minute - self.burst + 1) / 60
         self._clock = clock
         self._left = float(self.burst)
@@ -59,7 +62,7 @@ class Load:
 
     def __init__(self, per_second: float, clock: Clock) -> None:
         self._clock = clock
-        self._begun = self._at = clock.monotonic()
+        self._begun = self._at = self._since = clock.monotonic()
         self._wished = 0.0
         self.limit(per_second)
 
@@ -67,18 +70,26 @@ class Load:
         """So many requests a second are allowed from now on, once a burst is over."""
         self._per_second = SHARE_PLANNED * per_second
 
+    def begin_anew(self) -> None:
+        """Nothing was looked at until now, for whatever reason: that was no want of requests."""
+        self._since = self._clock.monotonic()
+
+    def assume(self, stretch: float) -> None:
+        """So much longer all had to wait until a moment ago, in a process before this one."""
+        self._begun = self._at - 10 * MEMORY
+        self._wished = stretch * self._per_second * MEMORY
+
     def note(self, waited: float, wished: float) -> None:
-        """A request was made after so long, wished for after so long; any unit of time."""
+        """A request was made after so many milliseconds, wished for after so many."""
         self._fade()
+        waited = min(waited, 1_000 * (self._at - self._since))
         self._wished += max(1.0, waited / wished) if wished > 0 else 1.0
 
     @property
     def stretch(self) -> float:
         """How many times longer than wished all have to wait, 1.0 if there is room for all."""
         self._fade()
-        known_for = 1 - math.exp((self._begun - self._at) / MEMORY)
-        if known_for <= 0:
-            return 1.0
+        known_for = 1 - math.exp(-max(LEAST_KNOWN, self._at - self._begun) / MEMORY)
         return max(1.0, self._wished / (MEMORY * known_for) / self._per_second)
 
     def _fade(self) -> None:

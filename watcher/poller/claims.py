@@ -60,7 +60,7 @@ class Claims:
             agenda = ledger.agenda
             due = gate.admit(agenda.due(name, now, limit, horizon, served, unseen_since=hidden))
             looks: list[Single | Page] = [*first]
-            astray = lists.astray(due)
+            astray = lists.astray(due, now)
             walk = None if listing is None or first else lists.walk_for(astray)
             if walk is not None:
                 looks.append(walk)

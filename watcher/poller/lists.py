@@ -33,7 +33,8 @@ class Lists:
     def begin_anew(self, page_size: int, *, cursor_is_id: bool) -> None:
         """Nothing is known of it but what its provider's documentation says."""
         self._page_size = page_size
-        self.cursor_is_id = cursor_is_id
+        self.cursor_is_id = self._documented = cursor_is_id
+        self._cursor_again_at = 0.0
         # Ids that it did not show where they should be, and those it says other things of.
         self.unlisted: set[str] = set()
         self.doubted: set[str] = set()
@@ -50,12 +51,17 @@ class Lists:
         self._misplaced = 0
         self._failures = 0
         self._rests_until = 0.0
+        self._unlisted_until = 0.0
 
     @property
     def listing(self) -> Listing | None:
         """The list as the plan of looks takes it; None while it is of no use."""
-        if self._clock.monotonic() < self._rests_until:
+        moment = self._clock.monotonic()
+        if moment < self._rests_until:
             return None
+        if moment >= self._cursor_again_at:
+            # What the list did then may have been a passing fault.
+            self.cursor_is_id = self._documented
         return Listing(self._page_size, self.cursor_is_id, self._known_share)
 
     @property
@@ -75,12 +81,17 @@ class Lists:
         """A page that was to begin after an id showed some of what it should, or nothing of it."""
         self._misplaced = 0 if well else self._misplaced + 1
         if self._misplaced >= ASTRAY:
-            self.cursor_is_id = False
+            self.cursor_is_id, self._misplaced = False, 0
+            self._cursor_again_at = self._clock.monotonic() + LONGEST_REST
             self.unlisted.clear()
 
-    def astray(self, due: Collection[Place]) -> list[str]:
-        """Of what is due, what was never seen and is not at the top of the list."""
-        return [one.id for one in due if not one.seen and one.listed_at <= self.topped_at]
+    def astray(self, due: Collection[Place], now: int) -> list[str]:
+        """Of what is due, what was never seen and is not at the top of the list.
+
+        Nor does what was registered by a clock that has been set back since say where it is.
+        """
+        at_the_top = range(self.topped_at + 1, now + 1)
+        return [one.id for one in due if not one.seen and one.listed_at not in at_the_top]
 
     def walk_for(self, astray: Sequence[str]) -> Page | None:
         """A walk through the list for such batches, if one may begin."""
@@ -99,15 +110,18 @@ class Lists:
 
     def missed(self, ids: Collection[str]) -> None:
         """These should have been on a page and were not."""
-        if len(self.unlisted) >= MOST_UNLISTED:
-            # Most of them have ended since; those that have not are found out again.
+        moment = self._clock.monotonic()
+        if len(self.unlisted) >= MOST_UNLISTED or moment >= self._unlisted_until:
+            # Many have ended since, or may be listed by now; the others are found out again.
             self.unlisted.clear()
+            self._unlisted_until = moment + LONGEST_REST
         self.unlisted.update(ids)
 
     def topped(self, sent_at: int, cursor: str | None) -> None:
         """The newest page was read: what was registered before and is not on it stands below."""
-        if sent_at > self.topped_at:
-            self.topped_at, self._walk_after, self._walk_patience = sent_at, cursor, 0
+        self.topped_at = sent_at
+        if self._walk_after is None:
+            self._walk_after, self._walk_patience = cursor, 0
 
     def walked(self, found: int, cursor: str | None) -> bool:
         """A page of a walk showed so many batches never seen before; whether to read on."""

@@ -34,6 +34,10 @@ Result = TypeVar("Result")
 SECOND = 1_000
 # Seconds until the next try without a lease: another process may hold it, or the clock jumped.
 LEASE_WAIT = 1.0
+# A process takes over the pace of the one before if that was there so many milliseconds ago; not
+# any pace: what stands in the state may be damaged.
+PACE_KEPT = 5 * 60 * SECOND
+MOST_SLOWED = 1_000.0
 
 
 class AccountPoller:
@@ -142,6 +146,11 @@ class AccountPoller:
     async def begin(self, *, spread: bool) -> None:
         """Read what is remembered of the account; spread what has long been due."""
         await self.standing.begin()
+        beat = await self._read(lambda ledger: ledger.process.get("daemon"))
+        slowed = beat.get("slowed", {}).get(self.looking.name)
+        at, now = beat.get("at"), self._clock.now()
+        if isinstance(slowed, int | float) and type(at) is int and 0 <= now - at < PACE_KEPT:
+            self._load.assume(min(max(1.0, slowed), MOST_SLOWED))
         if spread:
             await self.spread_overdue()
 
@@ -151,6 +160,7 @@ class AccountPoller:
         Nothing of this comes too early: each was due long ago.
         """
         now, interval = self._clock.now(), self.looking.pace.min_interval
+        self._load.begin_anew()
         await self._claims.spread_overdue(now, now - interval, interval)
 
     # When a look may start
@@ -162,6 +172,8 @@ class AccountPoller:
             await self.spread_overdue()
         await standing.catch_up()
         await standing.read_credential(now)
+        if standing.disabled is not None or standing.paused(now) or standing.account.suspected:
+            self._load.begin_anew()
         if standing.disabled is not None or standing.paused(now):
             return 0
         free = min(
@@ -189,12 +201,16 @@ class AccountPoller:
         now = self._clock.now()
         async with anyio.create_task_group() as tasks:
             while True:
+                # What is let go of while a claim is made is not in it.
+                busy = self.busy
                 started = await self.once(now, tasks)
-                if not started and not self.busy and self._allowance.available():
+                spare = self._allowance.available() - self._set_aside
+                if not started and not (busy or self.busy) and spare > 0:
                     return
                 if not started and (self.disabled is not None or self.standing.paused(now)):
                     return
-                await self.wake.wait(min(1.0, max(0.001, self._allowance.wait())))
+                wait = self._allowance.wait(1 + self._set_aside)
+                await self.wake.wait(min(1.0, max(0.001, wait)))
 
     async def ask(self, request: Request) -> object | None:
         """Send one request beside the looks; None while the account's limits forbid it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -93,6 +94,10 @@ class Recorder:
         except StoreError as error:
             for look in looks:
                 look.failure = error
+        except anyio.get_cancelled_exc_class():
+            for look in looks:
+                look.failure = StoreError("the watcher is stopping")
+            raise
         except Exception as error:  # noqa: BLE001  the guard around what cannot be written
             if len(looks) == 1:
                 looks[0].failure = error
@@ -108,20 +113,10 @@ class Recorder:
             return
         standing = self._standing
         known = standing.account.words
-        rows = [self._row(look) for look in looks]
-        account_now = standing.account
-
-        def work(ledger: Ledger) -> list[bool]:
-            recorded = []
-            for look, (after, account) in zip(looks, rows, strict=True):
-                recorded.append(ledger.record(look.before, after, look.told, account, look.now))
-                if look.account_told is not None:
-                    ledger.record_account(account_now, look.account_told, look.now)
-            return recorded
-
         recorded: Sequence[bool] = ()
         try:
-            recorded = await self._write(work)
+            rows = [self._row(look) for look in looks]
+            recorded = await self._write(partial(_written, looks, rows, standing.account))
         except BaseException:
             for look in looks:
                 if look.account_step is not None and look.account_before is not None:
@@ -201,3 +196,18 @@ class Recorder:
         if stretch <= 1:
             return wished
         return cadence.next_look(batch, now, pace, price=look.price, stretch=stretch)
+
+
+def _written(
+    looks: Sequence[Look],
+    rows: Sequence[tuple[Batch, Account | None]],
+    account_now: Account,
+    ledger: Ledger,
+) -> list[bool]:
+    """Write looks down; which of them were."""
+    recorded = []
+    for look, (after, account) in zip(looks, rows, strict=True):
+        recorded.append(ledger.record(look.before, after, look.told, account, look.now))
+        if look.account_told is not None:
+            ledger.record_account(account_now, look.account_told, look.now)
+    return recorded

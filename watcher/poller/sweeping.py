@@ -203,22 +203,24 @@ class Sweeper:
         standing = self.standing
         looks, due = [], []
         for before in batches:
-            batch = lifecycle.batch_by_clock(before, now, standing.steady_since)
             try:
+                batch = lifecycle.batch_by_clock(before, now, standing.steady_since)
                 step = lifecycle.listed(batch, said[batch.id], now)
             except Exception as error:  # noqa: BLE001  the guard around one batch
-                looks.append(Look(batch, Step(batch), now, failure=error))
+                looks.append(Look(before, Step(before), now, failure=error))
                 continue
             if step is not None:
                 looks.append(Look(batch, step, now, price))
                 continue
             self.lists.doubted.add(batch.id)
             if said[batch.id].status.terminal and not batch.ended:
-                due.append((batch.id, now))
-        if looks:
-            looks[0].account_before = standing.account
-            looks[0].account_step = lifecycle.answered(standing.account, now)
-            standing.account = looks[0].account_step.account
+                earliest = (batch.last_look_at or 0) + standing.looking.pace.min_interval
+                due.append((batch.id, max(now, earliest)))
+        first = next((look for look in looks if look.failure is None), None)
+        if first is not None:
+            first.account_before = standing.account
+            first.account_step = lifecycle.answered(standing.account, now)
+            standing.account = first.account_step.account
         else:
             # Strangers' batches do not vouch for ours.
             standing.account = lifecycle.heard(standing.account)

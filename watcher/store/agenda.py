@@ -105,7 +105,8 @@ class Agenda:
         order = "listed_at, id" if side == ">" else "listed_at DESC, id DESC"
         rows = self._work.execute(
             f"SELECT {_PLACE} FROM batches WHERE account = $1 AND status IS NOT NULL "
-            f"AND pruned_at IS NULL AND listed_at {side} $2 ORDER BY {order} LIMIT $3",
+            f"AND status <> 'lost' AND pruned_at IS NULL AND listed_at {side} $2 "
+            f"ORDER BY {order} LIMIT $3",
             (account, at, most),
         )
         return [_place(row) for row in rows]

@@ -6,7 +6,9 @@ The SQL is what SQLite and Postgres share. Times are milliseconds, UTC.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +100,25 @@ CREATE INDEX batches_listed ON batches (account, listed_at, id)
   WHERE pruned_at IS NULL AND status IS NOT NULL;
 """
 
+
+def _place(transaction: Transaction) -> None:
+    """Give what was seen before its place, by the time that stands in its state."""
+    rows = transaction.execute("SELECT account, id, state FROM batches WHERE status IS NOT NULL")
+    places = []
+    for account, id_, state in rows:
+        with suppress(ValueError, AttributeError):
+            # What cannot be read is for whoever reads the whole row to tell.
+            at = json.loads(str(state)).get("created_at")
+            if isinstance(at, int):
+                places.append((at, account, id_))
+    transaction.execute_many(
+        "UPDATE batches SET listed_at = $1 WHERE account = $2 AND id = $3", places
+    )
+
+
 STEPS = (STEP_1, STEP_2)
+# What SQL cannot do, after the step of this number.
+FOLLOWED_BY = {2: _place}
 NEWEST = len(STEPS)
 META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
@@ -121,10 +141,12 @@ def step_up(*, since: int, to: int, program: str) -> Callable[[Transaction], Non
         if version != since:
             message = "the state's schema was changed by another process meanwhile; try again"
             raise StoreError(message)
-        for step in STEPS[since:to]:
+        for number, step in enumerate(STEPS[since:to], since + 1):
             for statement in step.split(";\n"):
                 if statement.strip():
                     transaction.execute(statement)
+            if number in FOLLOWED_BY:
+                FOLLOWED_BY[number](transaction)
         for name, value in (("schema", str(to)), ("written_by", program)):
             transaction.execute(
                 "INSERT INTO meta (name, value) VALUES ($1, $2) "
