@@ -206,11 +206,17 @@ def text(found: Found) -> str:
         if rule.having is not None and rule.lacking is not None and rule.saved is not None:
             looks = f"looks {rule.having.looks:.2f} beside {rule.lacking.looks:.2f}"
             delay = f"mean delay {rule.having.mean:.2f} s beside {rule.lacking.mean:.2f} s"
-            lines += [f"    {looks}, {delay}, looks x delay {rule.saved:.1f} % less"]
+            less = f"{abs(rule.saved):.1f} % {'less' if rule.saved >= 0 else 'more'}"
+            lines += [f"    {looks}, {delay}, looks x delay {less}"]
     lines += ["", "Fleets created over an hour, in requests:", ""]
     lines += [f"  {'':28}{'requests':>10}{'bound':>10}{'one in':>8}{'mean s':>9}{'p95 s':>9}"]
     for size, watched in found.fleets.items():
         lines += [_fleet_row(size, one, watched[0]) for one in watched]
+    lines += [
+        "",
+        "  bound: if each look of one by one were shared by all that are open on its best page",
+        "  one in: how many requests of one by one each request stands for",
+    ]
     lines += ["", "Targets:"]
     for aim in found.targets:
         lines += [f"  {aim.what:<45} at most {aim.at_most:.4g}: {aim.reached:.4g}, {aim.verdict}"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -17,9 +18,12 @@ from tests.builders import (
     SECOND,
     event,
 )
-from tests.fakes import FakeClock
-from tests.test_courier import Desk, failure
+from tests.fakes import START, FakeClock
+from tests.test_courier import FAR, Desk, failure
+from watcher.app import App
 from watcher.courier import TRIES_BEFORE_DEAD
+from watcher.daemon.loops import Loops
+from watcher.log import get
 from watcher.message import Style
 from watcher.model import DeliveryState, EventType, Message
 from watcher.notify import Sent
@@ -385,3 +389,27 @@ async def test_a_loop_is_told_whether_there_is_work_or_only_another_wait(
     assert await wake.wait(0) is True
     wake.nudge()
     assert await wake.wait(0) is False
+
+
+async def test_a_backlog_goes_straight_on_though_something_is_recorded_during_each_message(
+    desk: Desk,
+) -> None:
+    ids = await desk.happen_many(6 * HELD)
+    desk.clock.advance(5 * SECOND)
+    names = ["channel:team"]
+    await desk.books(lambda ledger: ledger.process.lease(names, "this process", START, FAR))
+    app = SimpleNamespace(couriers={"team": desk.courier}, clock=desk.clock, log=get("test"))
+    loops = Loops(cast("App", app))
+
+    def meanwhile(_: Message) -> Sent | None:
+        desk.courier.expect()
+        if len(desk.channel.ids()) >= len(ids) - HELD:
+            loops.stop()
+        return None
+
+    desk.channel.judge = meanwhile
+    with anyio.move_on_after(3):
+        await loops._tell(desk.courier)
+
+    assert sizes(desk) == [HELD] * 6
+    assert desk.channel.ids() == ids

@@ -692,3 +692,49 @@ async def test_a_reload_while_a_list_is_read_disturbs_nothing(database: SqliteDa
 
     assert len(asked) == 1
     assert set(world.app.pollers) == {"openai"}
+
+
+@ONLY_OPENAI
+async def test_a_first_reading_that_is_given_up_leaves_the_backlog_alone(stage: Stage) -> None:
+    stage.there.list_form = ListForm(order=Order.OLDEST)
+    old = {stage.create() for _ in range(450)}
+    stage.clock.advance(60_000)
+    stage.allowance = 2
+    await stage.calls(1)
+    cursor = (await stage.marks())["reading"]["cursor"]
+    stage.there.hide(cursor)
+    await stage.calls(1)
+    given_up = (await stage.marks())["reading"]
+    stage.allowance = 1_000
+    await stage.calls(2)
+    new = stage.create()
+    await stage.calls(2)
+
+    assert cursor in old
+    assert given_up is None
+    assert await stage.watched() == {new}
+
+
+@ONLY_OPENAI
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"began": "x"},
+        {"began": 1},
+        {"began": 1, "first": False, "cursor": 7, "newest": 0, "failures": 0},
+        {"began": 1, "first": False, "cursor": None, "newest": "x", "failures": 0},
+        {"began": 1, "first": False, "cursor": "batch_1", "newest": 0, "failures": None},
+    ],
+    ids=["began", "cut short", "cursor", "newest", "failures"],
+)
+async def test_a_reading_kept_damaged_begins_anew_and_tells_no_backlog(
+    stage: Stage, damage: dict[str, Any]
+) -> None:
+    await stage.calls(1)
+    stage.create()
+    await stage.keep({**await stage.marks(), "reading": damage})
+    await stage.calls(1)
+    new = stage.create()
+    await stage.calls(1)
+
+    assert await stage.watched() == {new}
