@@ -140,14 +140,24 @@ def finalizing(count: int) -> Iterator[Timeline]:
         total = round(1_000 * 50 ** cadence.jitter("total", number))
         rate = 60 + 100 * cadence.jitter("rate", number)
         ran = 2 + _log_normal("hours", number, 7_200)
-        yield _life(number, 2, ran, ran + total * rate / 1_000, Counts(total, total, 0))
+        ended = ran + total * rate / 1_000
+        # The rule is for OpenAI's alone.
+        yield _life(number, 2, ran, ended, Counts(total, total, 0), provider="openai")
 
 
-def _life(number: int, began: float, ran: float, ended: float, counts: Counts) -> Timeline:
+def _life(
+    number: int,
+    began: float,
+    ran: float,
+    ended: float,
+    counts: Counts,
+    *,
+    provider: str = "made-up",
+) -> Timeline:
     at = {"in_progress_at": began, "finalizing_at": ran, "completed_at": ended}
     born = BORN + 7 * SECOND * number
     times = {name: born + round(seconds * SECOND) for name, seconds in at.items()}
-    return timeline("made-up", {"created_at": born, **times}, counts)
+    return timeline(provider, {"created_at": born, **times}, counts)
 
 
 def _log_normal(what: str, number: int, median: float) -> float:
