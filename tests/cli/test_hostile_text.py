@@ -120,9 +120,11 @@ def test_json_escapes_what_another_wrote_to_the_state(state: Path) -> None:
     assert said.document[0]["name"] == word
 
 
-def test_the_log_has_a_line_a_record(openai: World, batches: list[str]) -> None:
+def test_the_log_has_a_line_a_record(
+    openai: World, batches: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Each is asked for by itself.
-    openai.simulation.openai.list_form = ListForm(refusal=404)
+    monkeypatch.setattr(openai.simulation.openai, "list_form", ListForm(refusal=404))
     call("add", *batches, openai.ended())
     openai.simulation.faults.add(faults.status(400, HOSTILE), id=batches[1])
     at_one = at_terminal("run", "--once", "--debug")
