@@ -294,7 +294,7 @@ async def test_six_hours_without_an_answer_are_one_message_and_no_storm(
         EventType.ACCOUNT_RECOVERED,
     ]
     # A quarter of an hour of looks that back off, then a probe a minute.
-    assert hours[0] <= len(ids) * 8 + 50
+    assert hours[0] <= len(ids) * 8 + 60
     assert max(hours[1:]) <= 60
     # Its first minute back: the probe, then no more than its limits allow.
     assert _most_in_a_minute(asked) <= 60

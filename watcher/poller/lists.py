@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 from watcher.cadence import Listing, Page, Place
 from watcher.clock import Clock
 
-# A list that failed is left alone for so many seconds, twice as long each further time.
+# A list that failed is left alone for so many seconds, twice as long each further time: first for
+# a moment if that may pass, longer if it was refused or of no use.
+SHORT_REST = 5.0
 FIRST_REST = 60.0
 LONGEST_REST = 3_600.0
 # How much the newest page says of how many of a page's entries are ours.
@@ -69,9 +71,10 @@ class Lists:
         """The ids that no page serves."""
         return self.unlisted | self.doubted if self.doubted else self.unlisted
 
-    def failed(self) -> float:
+    def failed(self, *, may_pass: bool = False) -> float:
         """It could not be read, or was of no use: left alone for so many seconds."""
-        rest = min(LONGEST_REST, FIRST_REST * 2.0 ** min(self._failures, 10))
+        first = SHORT_REST if may_pass else FIRST_REST
+        rest = min(LONGEST_REST, first * 2.0 ** min(self._failures, 10))
         self._failures += 1
         self.unfinished = None
         self._rests_until = self._clock.monotonic() + rest

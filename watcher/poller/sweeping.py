@@ -11,6 +11,7 @@ from watcher import lifecycle
 from watcher.cadence import Page
 from watcher.clock import Clock
 from watcher.errors import (
+    Garbled,
     Missing,
     ProviderError,
     RateLimited,
@@ -130,7 +131,8 @@ class Sweeper:
 
     async def _failed(self, error: ProviderError) -> None:
         """The list is left alone for a while: single looks go on, and tell of the account."""
-        standing, rest = self.standing, self.lists.failed()
+        may_pass = isinstance(error, Unavailable | Garbled)
+        standing, rest = self.standing, self.lists.failed(may_pass=may_pass)
         standing.notice_jump()
         now, name = self.clock.now(), standing.looking.name
         self.log.debug("list not read", account=name, error=str(error), rests=rest)
