@@ -8,7 +8,8 @@ from tests.builders import registering
 from tests.fakes import START
 from tests.store.databases import Books
 from watcher.model import Batch
-from watcher.store.batches import MOST_AT_ONCE, Registering
+from watcher.store.batches import Registering
+from watcher.store.database import MOST_AT_ONCE
 from watcher.store.ledger import Ledger
 
 LATER = START + 60_000

@@ -158,8 +158,7 @@ def register_configured(ledger: Ledger, plan: Plan, now: int) -> None:
     for name, account in plan.settings.accounts.items():
         for former in account.formerly:
             ledger.batches.adopt(name, former, now)
-    for wanted in plan.registering:
-        ledger.batches.register(wanted, now)
+    ledger.batches.register_all(plan.registering, now)
 
 
 def configured_batches(settings: Settings) -> tuple[Registering, ...]:

@@ -172,7 +172,7 @@ class AccountPoller:
             await self.spread_overdue()
         await standing.catch_up()
         await standing.read_credential(now)
-        if standing.disabled is not None or standing.paused(now) or standing.account.suspected:
+        if self._held(now):
             self._load.begin_anew()
         if standing.disabled is not None or standing.paused(now):
             return 0

@@ -8,19 +8,12 @@ from typing import Any
 
 from watcher.model import Batch
 from watcher.store.codec import UNREADABLE, decode_batch, encode_state
-from watcher.store.database import Row, Transaction
+from watcher.store.database import Row, Transaction, listed, some_at_once
 from watcher.store.registering import NO_STATE, Registering, Registrar, registered
 
 __all__ = ["Batches", "Listed", "Registering"]
 
 _COLUMNS = "account, id, provider, revision, edition, due_at, removed_at, registration, state"
-# Ids in one statement. Databases bound its parameters, SQLite at 32,766.
-MOST_AT_ONCE = 500
-
-
-def _places(values: Sequence[object], first: int) -> str:
-    """Parameters for a list of values: `($2, $3, $4)`."""
-    return f"({', '.join(f'${number}' for number in range(first, first + len(values)))})"
 
 
 def _batch(row: Row | list[Any]) -> Batch:
@@ -117,10 +110,9 @@ class Batches:
     def _rows(self, columns: str, account: str, ids: Sequence[str]) -> dict[str, Row]:
         """Rows of an account by id; `columns` begins with the id."""
         found = {}
-        for at in range(0, len(ids), MOST_AT_ONCE):
-            some = ids[at : at + MOST_AT_ONCE]
+        for some in some_at_once(ids):
             rows = self._work.execute(
-                f"SELECT {columns} FROM batches WHERE account = $1 AND id IN {_places(some, 2)}",
+                f"SELECT {columns} FROM batches WHERE account = $1 AND id IN {listed(2, some)}",
                 (account, *some),
             )
             found.update({str(row[0]): row for row in rows})
@@ -200,10 +192,9 @@ class Batches:
         return found
 
     def _with_ids(self, columns: str, ids: Sequence[str]) -> Iterator[Row]:
-        for at in range(0, len(ids), MOST_AT_ONCE):
-            some = ids[at : at + MOST_AT_ONCE]
+        for some in some_at_once(ids):
             yield from self._work.execute(
-                f"SELECT {columns} FROM batches WHERE id IN {_places(some, 1)} "
+                f"SELECT {columns} FROM batches WHERE id IN {listed(1, some)} "
                 "AND pruned_at IS NULL ORDER BY account",
                 some,
             )

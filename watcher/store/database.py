@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
 Value = str | int | float | bytes | None
 Row = tuple[Any, ...]
+Each = TypeVar("Each", int, str)
+
+# How many values one statement lists: few sizes, so that few statements are prepared, and no more
+# parameters than databases allow (SQLite 32,766).
+SIZES = (1, 8, 64, 512)
+MOST_AT_ONCE = SIZES[-1]
+
+
+def some_at_once(values: Sequence[Each]) -> Iterator[list[Each]]:
+    """Parts of a list, each filled up to one of a few sizes with what it holds already."""
+    for begin in range(0, len(values), MOST_AT_ONCE):
+        some = list(values[begin : begin + MOST_AT_ONCE])
+        size = next(size for size in SIZES if size >= len(some))
+        yield some + some[-1:] * (size - len(some))
+
+
+def listed(first: int, values: Sequence[object]) -> str:
+    """The parameters of so many values, as SQL lists them: `($5, $6)`."""
+    return f"({', '.join(f'${number}' for number in range(first, first + len(values)))})"
 
 
 class Transaction(Protocol):

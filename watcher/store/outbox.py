@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from watcher.model import Choice, Delivery, DeliveryState, Event, Severity, Try, TryOutcome
 from watcher.store.codec import UNREADABLE, decode_event
-from watcher.store.database import Row, Transaction
+from watcher.store.database import Row, Transaction, listed, some_at_once
 from watcher.store.subjects import Subjects
 
 _COLUMNS = (
@@ -23,8 +23,6 @@ _TROUBLE = (
     "events.subject IN (SELECT 'account:' || name FROM accounts "
     "UNION ALL SELECT 'channel:' || name FROM channels)"
 )
-# What one statement settles at most, and fewer: few sizes, so that few statements are prepared.
-_SIZES = (1, 8, 64, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +134,19 @@ class Outbox:
         """
         alone = int(refused and len(told) == 1)
         seqs = [one.seq for one in told]
-        for some in _some_at_once(seqs):
+        for some in some_at_once(seqs):
             self._work.execute(
                 "INSERT INTO tries (seq, channel, attempt, at, outcome, error) "
                 "SELECT seq, channel, (SELECT COALESCE(MAX(tries.attempt), 0) + 1 FROM tries "
                 "WHERE tries.seq = deliveries.seq AND tries.channel = deliveries.channel), "
                 "$2, $3, $4 FROM deliveries "
-                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(5, some)})",
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN {listed(5, some)}",
                 (channel, attempt.at, attempt.outcome, attempt.error, *some),
             )
             self._work.execute(
                 "UPDATE deliveries SET attempts = attempts + 1, alone = alone + $2, "
                 "first_try_uptime = COALESCE(first_try_uptime, $3) "
-                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(4, some)})",
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN {listed(4, some)}",
                 (channel, alone, uptime, *some),
             )
         if attempt.outcome is TryOutcome.DELIVERED:
@@ -163,10 +161,10 @@ class Outbox:
         now: int,
     ) -> None:
         """Settle a channel's deliveries for good; a reason of None keeps the one each has."""
-        for some in _some_at_once(seqs):
+        for some in some_at_once(seqs):
             self._work.execute(
                 "UPDATE deliveries SET state = $2, settled_at = $3, reason = COALESCE($4, reason) "
-                f"WHERE channel = $1 AND state = 'pending' AND seq IN ({_marks(5, some)})",
+                f"WHERE channel = $1 AND state = 'pending' AND seq IN {listed(5, some)}",
                 (channel, state, now, reason, *some),
             )
 
@@ -301,16 +299,3 @@ class Outbox:
                 f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM events WHERE subject = $1)",
                 (subject,),
             )
-
-
-def _some_at_once(seqs: Sequence[int]) -> Iterator[list[int]]:
-    """Parts of a list, each filled up to one of a few sizes with what it holds already."""
-    for begin in range(0, len(seqs), _SIZES[-1]):
-        some = list(seqs[begin : begin + _SIZES[-1]])
-        size = next(size for size in _SIZES if size >= len(some))
-        yield some + some[-1:] * (size - len(some))
-
-
-def _marks(first: int, values: Sequence[int]) -> str:
-    """The parameters of so many values: `$5, $6`."""
-    return ", ".join(f"${number}" for number in range(first, first + len(values)))
